@@ -1,0 +1,13 @@
+//! The pure domain code of docker-mcp: what values, templates, names and envelopes are and how they are judged.
+//!
+//! Nothing here does I/O, reads a clock or knows an engine, so that host, guests and fuzz targets share one
+//! implementation. Catalog loading, secret stores and engines live in the host.
+
+pub mod envelope;
+pub mod spec;
+pub mod template;
+pub mod value;
+
+pub use envelope::{Bounds, Envelope, Refusal};
+pub use spec::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, VolumeMount};
+pub use value::{Origin, Segment, Value};

@@ -1,0 +1,3 @@
+//! A small MCP server as a WASI component.
+
+fn main() {}

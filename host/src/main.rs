@@ -1,0 +1,3 @@
+//! The `docker-mcp` binary.
+
+fn main() {}

@@ -1,0 +1,96 @@
+//! Turning catalog entries into running servers: the gateway's only way to reach containers.
+//!
+//! [`Provision`] is what the gateway sees. Behind it, a WebAssembly component decides and the host acts; the gateway
+//! knows of neither.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::capability::container_runtime::{Completed, Running};
+use crate::secrets::SecretText;
+
+/// A provisioned server. Dropping it releases everything that belongs to it.
+#[derive(Debug)]
+pub enum Endpoint {
+    /// A container that speaks MCP on its standard streams.
+    Container(Running),
+    /// A remote server.
+    Remote(Remote),
+}
+
+/// Where a remote server is and what to send along.
+#[derive(Debug)]
+pub struct Remote {
+    /// The address.
+    pub url: String,
+    /// The transport.
+    pub transport: RemoteTransport,
+    /// Header values, which may hold secrets.
+    pub headers: BTreeMap<String, SecretText>,
+}
+
+/// How a remote server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteTransport {
+    /// Streamable HTTP.
+    StreamableHttp,
+    /// The deprecated HTTP+SSE.
+    Sse,
+}
+
+/// Why a server could not be provisioned or a tool not be run.
+///
+/// The text tells an operator what to do. It holds no private value, so it may also be shown to an MCP client.
+#[derive(Clone, Debug, Error)]
+pub enum ProvisionError {
+    /// No enabled server has this name.
+    #[error("server `{0}` is not enabled")]
+    UnknownServer(String),
+    /// The operator's policy or the envelope refuses it.
+    #[error("{0}")]
+    Denied(String),
+    /// The catalog entry, its configuration or its secrets are not usable as they are.
+    #[error("{0}")]
+    Invalid(String),
+    /// An engine or store is away.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It took longer than it may.
+    #[error("{0}")]
+    TimedOut(String),
+    /// The caller gave up.
+    #[error("cancelled")]
+    Cancelled,
+    /// The provisioner component failed: trapped, or used up a limit.
+    #[error("{0}")]
+    Component(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Provisions the servers of one gateway session.
+#[async_trait]
+pub trait Provision: Send + Sync {
+    /// Starts a server, or finds out where it is. Waits for its image if need be; the time for that does not count
+    /// against the start-up timeout, all the rest does. Cancelling leaves nothing behind.
+    ///
+    /// # Errors
+    /// See [`ProvisionError`].
+    async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError>;
+
+    /// Runs an ephemeral tool to its end.
+    ///
+    /// # Errors
+    /// See [`ProvisionError`]. A tool that ran and failed is no error.
+    async fn run_tool(
+        &self,
+        server: &str,
+        tool: &str,
+        arguments: serde_json::Map<String, serde_json::Value>,
+        cancel: CancellationToken,
+    ) -> Result<Completed, ProvisionError>;
+}
