@@ -1,3 +1,152 @@
-//! What the host can do for a component: one module per WIT import, each with the trait that its backends implement.
+//! What the host can do for a component: one module per WIT import.
+//!
+//! Each holds a view over the operation's [`Context`], the `Host` implementation that converts, checks and
+//! delegates, and where an engine is behind it the trait that engines implement. What is granted is decided in
+//! `sandbox`; what a container may become in `provisioning-core`.
 
+pub mod config_resolver;
 pub mod container_runtime;
+mod handles;
+pub mod log;
+pub mod remote_endpoint;
+pub mod secret_resolver;
+mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use provisioning_core::{Bounds, Value};
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::{Resource, ResourceTable};
+
+use crate::resolve::{ResolveError, ServerScope};
+use crate::sandbox::Stop;
+use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
+use crate::sandbox::bindings::mcp_gateway::provisioning::values::Binding;
+
+/// What one operation's instance can reach: everything here dies with the operation.
+pub struct Context {
+    /// Everything that the guest holds a handle to.
+    pub table: ResourceTable,
+    /// The server that the instance serves; none outside of any server's scope.
+    pub scope: Option<Arc<ServerScope>>,
+    /// Where containers run.
+    pub runtime: Arc<dyn container_runtime::ContainerRuntime>,
+    /// How far the component may leave the envelope.
+    pub bounds: Bounds,
+    /// Whether `secret-resolver` is granted, so that configuration may carry secrets.
+    pub secrets_granted: bool,
+    /// The gateway session.
+    pub session: String,
+    /// Cancels the operation.
+    pub cancel: CancellationToken,
+    /// What is left of the guest's allowance.
+    pub allowance: Allowance,
+}
+
+/// How much a guest may still ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Calls into the host.
+    pub host_calls: u32,
+    /// Lines in the log.
+    pub log_lines: u32,
+    /// Bytes of text that it holds in values.
+    pub value_bytes: usize,
+}
+
+impl Context {
+    /// Counts a host call and returns the scope.
+    fn enter(&mut self) -> Result<&Arc<ServerScope>, Failure> {
+        self.count_call()?;
+        self.scope.as_ref().ok_or_else(|| {
+            Failure::Guest(Error::AccessDenied("this call serves no server, so there is nothing to resolve".to_owned()))
+        })
+    }
+
+    /// Counts a host call.
+    fn count_call(&mut self) -> wasmtime::Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Stop::Cancelled.into());
+        }
+        self.allowance.host_calls =
+            self.allowance.host_calls.checked_sub(1).ok_or_else(|| wasmtime::Error::from(Stop::HostCalls))?;
+        Ok(())
+    }
+
+    /// Keeps a value for the guest.
+    fn push_value(&mut self, value: Value) -> wasmtime::Result<Resource<Value>> {
+        self.allowance.value_bytes = self
+            .allowance
+            .value_bytes
+            .checked_sub(value.held_bytes())
+            .ok_or_else(|| wasmtime::Error::from(Stop::ValueBytes))?;
+        Ok(self.table.push(value)?)
+    }
+
+    /// Keeps named values for the guest.
+    fn bind(&mut self, values: Vec<(String, Value)>) -> Result<Vec<Binding>, Failure> {
+        values.into_iter().map(|(name, value)| Ok(Binding { name, value: self.push_value(value)? })).collect()
+    }
+}
+
+/// How long resolving may take: a credential helper may ask its user.
+const RESOLVE_TIME: Duration = Duration::from_secs(60);
+
+/// Waits for work behind a host call, for at most `limit` and until the operation is cancelled.
+async fn guarded<T, E: Into<Failure>>(
+    cancel: &CancellationToken,
+    what: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Failure::Trap(Stop::Cancelled.into())),
+        done = tokio::time::timeout(limit, work) => match done {
+            Ok(result) => result.map_err(Into::into),
+            Err(_) => Err(Failure::Guest(Error::TimedOut(format!("{what} did not finish within {} s", limit.as_secs())))),
+        },
+    }
+}
+
+/// How a host call fails: with an error that the guest can handle, or by ending the guest.
+#[derive(Debug)]
+pub enum Failure {
+    /// The guest is told.
+    Guest(Error),
+    /// The guest ends: it broke the rules, it was cancelled, or the host has a bug.
+    Trap(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for Failure {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Trap(error)
+    }
+}
+
+impl From<wasmtime::component::ResourceTableError> for Failure {
+    fn from(error: wasmtime::component::ResourceTableError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        let text = error.to_string();
+        Self::Guest(match error {
+            ResolveError::Template(_) | ResolveError::Entry(_) => Error::Invalid(text),
+            ResolveError::SecretMissing { .. } => Error::NotFound(text),
+            ResolveError::SecretStore(_) => Error::Unavailable(text),
+        })
+    }
+}
+
+impl types::Host for Context {
+    fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<Error> {
+        match failure {
+            Failure::Guest(error) => Ok(error),
+            Failure::Trap(error) => Err(error),
+        }
+    }
+}

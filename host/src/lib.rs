@@ -3,6 +3,8 @@
 pub mod capability;
 pub mod catalog;
 pub mod lease;
+pub mod policy;
 pub mod provision;
+pub mod resolve;
 pub mod sandbox;
 pub mod secrets;

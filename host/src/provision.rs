@@ -3,6 +3,8 @@
 //! [`Provision`] is what the gateway sees. Behind it, a WebAssembly component decides and the host acts; the gateway
 //! knows of neither.
 
+pub mod sandboxed;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -24,8 +26,8 @@ pub enum Endpoint {
 /// Where a remote server is and what to send along.
 #[derive(Debug)]
 pub struct Remote {
-    /// The address.
-    pub url: String,
+    /// The address, which may hold secrets.
+    pub url: SecretText,
     /// The transport.
     pub transport: RemoteTransport,
     /// Header values, which may hold secrets.

@@ -1,3 +1,69 @@
-//! Running components: engine, limits, linking and operations. Only this module and `capability` use wasmtime.
+//! Running components: the engine, loading and checking, linking what is granted, and operations with their limits.
+//!
+//! Only this module and `capability` use wasmtime. It knows what is granted, not what the capabilities do.
 
+pub mod bindings;
+pub mod component;
 pub mod engine;
+mod linking;
+pub mod operation;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// What one operation of a guest may use. The defaults leave a hundred times what the built-in components need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory, per memory.
+    pub memory_bytes: usize,
+    /// Elements per table.
+    pub table_elements: usize,
+    /// Core instances, tables and memories, each.
+    pub instances: usize,
+    /// Handles that it holds at once.
+    pub handles: usize,
+    /// Bytes that one host call may copy out of the guest.
+    pub copied_bytes: usize,
+    /// Bytes of text in the values that it holds.
+    pub value_bytes: usize,
+    /// Time that it computes; waiting for the host costs nothing.
+    pub guest_time: Duration,
+    /// Calls into the host.
+    pub host_calls: u32,
+    /// Lines in the gateway's log.
+    pub log_lines: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            table_elements: 20_000,
+            instances: 64,
+            handles: 4096,
+            copied_bytes: 4 << 20,
+            value_bytes: 8 << 20,
+            guest_time: Duration::from_secs(2),
+            host_calls: 10_000,
+            log_lines: 200,
+        }
+    }
+}
+
+/// Why the host ended a guest.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Stop {
+    /// The operation was cancelled or ran out of time.
+    #[error("cancelled")]
+    Cancelled,
+    /// It computed for too long.
+    #[error("it used up its computing time")]
+    GuestTime,
+    /// It called the host too often.
+    #[error("it made too many host calls")]
+    HostCalls,
+    /// It holds too much text.
+    #[error("it holds too much text in values")]
+    ValueBytes,
+}

@@ -25,3 +25,12 @@ pub struct TemplateError {
     /// What is wrong and what would be right.
     pub reason: String,
 }
+
+/// tmp
+pub fn evaluate(_e: &str, _s: &Scope) -> Result<crate::Value, TemplateError> { Ok(crate::Value::text(_e)) }
+/// tmp
+pub fn evaluate_list(_e: &[String], _s: &Scope) -> Result<Vec<crate::Value>, TemplateError> { Ok(vec![]) }
+/// tmp
+pub fn evaluate_each(_e: &[String], _s: &Scope) -> Result<Vec<(String, Vec<crate::Value>)>, TemplateError> { Ok(vec![]) }
+/// tmp
+pub fn expand_variables(v: &crate::Value, _l: &dyn Fn(&str) -> Option<crate::Value>) -> crate::Value { v.clone() }

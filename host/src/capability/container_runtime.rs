@@ -4,6 +4,10 @@
 //! values itself, as late as it can, and returns things that release themselves when dropped. It deliberately
 //! knows nothing of guests.
 
+mod host;
+pub mod plan;
+pub mod routed;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

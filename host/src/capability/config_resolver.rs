@@ -1,0 +1,63 @@
+//! The `config-resolver` interface: the server's environment, command, volumes and user as opaque values.
+
+use provisioning_core::Value;
+use wasmtime::component::Resource;
+
+use super::{Context, Failure, guarded};
+use crate::sandbox::bindings::mcp_gateway::provisioning::config_resolver::Host;
+use crate::sandbox::bindings::mcp_gateway::provisioning::types::Error;
+use crate::sandbox::bindings::mcp_gateway::provisioning::values::Binding;
+
+impl Host for Context {
+    async fn resolve_environment(&mut self) -> Result<Vec<Binding>, Failure> {
+        let scope = self.enter()?.clone();
+        let bindings = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.environment()).await?;
+        for (name, value) in &bindings {
+            self.allow(&format!("environment variable `{name}`"), value)?;
+        }
+        self.bind(bindings)
+    }
+
+    async fn resolve_command(&mut self) -> Result<Vec<Resource<Value>>, Failure> {
+        let scope = self.enter()?.clone();
+        let values = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.command()).await?;
+        values
+            .into_iter()
+            .map(|value| {
+                self.allow("the command", &value)?;
+                Ok(self.push_value(value)?)
+            })
+            .collect()
+    }
+
+    async fn resolve_volumes(&mut self) -> Result<Vec<Binding>, Failure> {
+        let scope = self.enter()?.clone();
+        let volumes = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.volumes()).await?;
+        for (template, value) in &volumes {
+            self.allow(&format!("volume `{template}`"), value)?;
+        }
+        self.bind(volumes)
+    }
+
+    async fn resolve_user(&mut self) -> Result<Option<Resource<Value>>, Failure> {
+        let scope = self.enter()?.clone();
+        let user = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.user()).await?;
+        let Some(user) = user else { return Ok(None) };
+        self.allow("the user", &user)?;
+        Ok(Some(self.push_value(user)?))
+    }
+}
+
+const WHAT: &str = "resolving configuration";
+
+impl Context {
+    /// Configuration that carries a secret is given only to components that may hold secrets.
+    fn allow(&self, what: &str, value: &Value) -> Result<(), Failure> {
+        match value.secrets().next() {
+            Some(secret) if !self.secrets_granted => Err(Failure::Guest(Error::AccessDenied(format!(
+                "{what} carries secret `{secret}` and `secret-resolver` is not granted"
+            )))),
+            _ => Ok(()),
+        }
+    }
+}

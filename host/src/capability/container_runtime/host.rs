@@ -1,0 +1,171 @@
+//! The `container-runtime` interface as guests see it: converts a specification, judges it against the server's
+//! envelope and hands it to the backend.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use provisioning_core::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, VolumeMount};
+use wasmtime::component::Resource;
+
+use super::{Completed, Identity, Request, RunLimits, Running, RuntimeError};
+use crate::capability::{Context, Failure, guarded};
+use crate::sandbox::bindings::mcp_gateway::provisioning::container_runtime::{self as wit, Host};
+use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
+
+/// How long a backend may take to start a container. The operation's own time limit is usually shorter.
+const START_TIME: Duration = Duration::from_secs(300);
+/// How long a backend may take to stop one; it goes on trying in the background.
+const STOP_TIME: Duration = Duration::from_secs(30);
+
+impl Host for Context {
+    async fn name(&mut self) -> wasmtime::Result<String> {
+        self.count_call()?;
+        Ok(self.runtime.name().to_owned())
+    }
+
+    async fn run(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Completed>, Failure> {
+        let request = self.judge(spec).await?;
+        let limits = RunLimits::default();
+        // The backend keeps the time limit itself; a little more here, so that its own message wins.
+        let patience = limits.time + STOP_TIME;
+        let completed = guarded(&self.cancel, "the tool", patience, self.runtime.run(request, limits)).await?;
+        Ok(self.table.push(completed)?)
+    }
+
+    async fn start(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Running>, Failure> {
+        let request = self.judge(spec).await?;
+        let running =
+            guarded(&self.cancel, "starting the container", START_TIME, self.runtime.start(request)).await?;
+        Ok(self.table.push(running)?)
+    }
+
+    async fn stop(&mut self, container: Resource<Running>) -> Result<(), Failure> {
+        self.count_call()?;
+        let Running { lease, streams } = self.table.delete(container)?;
+        drop(streams);
+        guarded(&self.cancel, "stopping the container", STOP_TIME, async {
+            lease.release().await;
+            Ok::<_, Failure>(())
+        })
+        .await
+    }
+}
+
+impl Context {
+    /// Takes a specification from a guest and returns it as a request that lies inside the envelope.
+    async fn judge(&mut self, spec: wit::ContainerSpec) -> Result<Request, Failure> {
+        let scope = self.enter()?.clone();
+        let spec = self.lift(spec)?;
+        let envelope =
+            guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;
+        if let Err(refusal) = envelope.check(&spec, &self.bounds) {
+            tracing::warn!(server = scope.name(), %refusal, "refused what the provisioner asked for");
+            return Err(Failure::Guest(Error::AccessDenied(format!("server `{}`: {refusal}", scope.name()))));
+        }
+        Ok(Request {
+            identity: Identity {
+                session: self.session.clone(),
+                server: scope.name().to_owned(),
+                tool: scope.tool().map(str::to_owned),
+            },
+            spec,
+        })
+    }
+
+    /// Takes the handles out of the table. What is taken is gone for the guest even if a later step fails.
+    fn lift(&mut self, spec: wit::ContainerSpec) -> Result<ContainerSpec, Failure> {
+        let mut take = |handle| self.table.delete(handle);
+        Ok(ContainerSpec {
+            image: spec.image,
+            command: spec.command.into_iter().map(&mut take).collect::<Result<_, _>>()?,
+            environment: spec
+                .environment
+                .into_iter()
+                .map(|binding| Ok((binding.name, take(binding.value)?)))
+                .collect::<Result<_, Failure>>()?,
+            volumes: spec
+                .volumes
+                .into_iter()
+                .map(|volume| Ok(VolumeMount { value: take(volume.value)?, read_only: volume.read_only }))
+                .collect::<Result<_, Failure>>()?,
+            user: spec.user.map(take).transpose()?,
+            network: spec.network.into(),
+            hosts: spec.hosts.into_iter().map(Into::into).collect(),
+            labels: unique_labels(spec.labels)?,
+            resources: spec.resources.into(),
+            security: SecurityProfile {
+                read_only_root: spec.security.read_only_root,
+                drop_capabilities: spec.security.drop_capabilities,
+                run_as_non_root: spec.security.run_as_non_root,
+            },
+        })
+    }
+}
+
+fn unique_labels(labels: Vec<wit::Label>) -> Result<Vec<(String, String)>, Failure> {
+    let mut keys = BTreeSet::new();
+    if let Some(twice) = labels.iter().find(|label| !keys.insert(label.key.clone())) {
+        return Err(Failure::Guest(Error::Invalid(format!("label `{}` is set twice", twice.key))));
+    }
+    Ok(labels.into_iter().map(|label| (label.key, label.text)).collect())
+}
+
+/// The one place where a backend's error becomes a guest's.
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        let text = error.to_string();
+        Self::Guest(match error {
+            RuntimeError::Image { .. } => Error::NotFound(text),
+            RuntimeError::Invalid(_) => Error::Invalid(text),
+            RuntimeError::Denied(_) => Error::AccessDenied(text),
+            RuntimeError::Conflict(_) => Error::Conflict(text),
+            RuntimeError::Unavailable(_) => Error::Unavailable(text),
+            RuntimeError::TimedOut { .. } => Error::TimedOut(text),
+            RuntimeError::Secret(crate::secrets::SecretError::Missing { .. }) => Error::NotFound(text),
+            RuntimeError::Secret(crate::secrets::SecretError::Unavailable { .. }) => Error::Unavailable(text),
+            RuntimeError::Engine(_) => Error::Other(text),
+        })
+    }
+}
+
+impl From<types::Network> for Network {
+    fn from(network: types::Network) -> Self {
+        match network {
+            types::Network::None => Self::None,
+            types::Network::Declared => Self::Declared,
+        }
+    }
+}
+
+impl From<Network> for types::Network {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::None => Self::None,
+            Network::Declared => Self::Declared,
+        }
+    }
+}
+
+impl From<types::HostAlias> for HostAlias {
+    fn from(host: types::HostAlias) -> Self {
+        Self { name: host.name, address: host.address }
+    }
+}
+
+impl From<HostAlias> for types::HostAlias {
+    fn from(host: HostAlias) -> Self {
+        Self { name: host.name, address: host.address }
+    }
+}
+
+impl From<types::Resources> for Resources {
+    fn from(resources: types::Resources) -> Self {
+        Self { cpu_millis: resources.cpu_millis, memory_bytes: resources.memory_bytes }
+    }
+}
+
+impl From<Resources> for types::Resources {
+    fn from(resources: Resources) -> Self {
+        Self { cpu_millis: resources.cpu_millis, memory_bytes: resources.memory_bytes }
+    }
+}

@@ -1,0 +1,340 @@
+//! Resolves one server's catalog entry into values: what the resolvers give a guest, and the envelope that what
+//! comes back is judged against. Both come from here, so they cannot disagree.
+//!
+//! It reads no secret: it looks up which ones are set and refers to them by name. It knows nothing of guests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use provisioning_core::template::{self, Scope, TemplateError};
+use provisioning_core::{Envelope, HostAlias, Network, Resources, Value};
+use serde_json::{Map, Value as Json};
+use thiserror::Error;
+use tokio::sync::OnceCell;
+
+use crate::capability::remote_endpoint::RemoteHandle;
+use crate::catalog::Entry;
+use crate::catalog::entry::ToolEntry;
+use crate::provision::RemoteTransport;
+use crate::secrets::{SecretError, SecretStore};
+
+/// Why an entry cannot be resolved. Names what to set; holds no private value.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ResolveError {
+    /// A template is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The entry itself is wrong.
+    #[error("{0}")]
+    Entry(String),
+    /// A required secret is not set.
+    #[error("secret `{name}` is not set; {remedy}")]
+    SecretMissing {
+        /// Its name.
+        name: String,
+        /// How to set it.
+        remedy: String,
+    },
+    /// The store of secrets does not answer.
+    #[error("{0}")]
+    SecretStore(String),
+}
+
+impl From<SecretError> for ResolveError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::Missing { name, remedy } => Self::SecretMissing { name, remedy },
+            SecretError::Unavailable { .. } => Self::SecretStore(error.to_string()),
+        }
+    }
+}
+
+/// Everything that is known of one enabled server, apart from a call.
+pub struct ServerSettings {
+    /// Its name in the catalog.
+    pub name: String,
+    /// Its entry.
+    pub entry: Arc<Entry>,
+    /// All configuration; the server's own section is under its name.
+    pub config: Arc<Map<String, Json>>,
+    /// Where secrets are.
+    pub secrets: Arc<dyn SecretStore>,
+    /// Ceilings from the operator's flags.
+    pub resources: Resources,
+    /// Whether one instance serves many calls.
+    pub long_lived: bool,
+}
+
+/// A call of an ephemeral tool.
+pub struct ToolCall {
+    /// The tool.
+    pub tool: ToolEntry,
+    /// The caller's arguments.
+    pub arguments: Map<String, Json>,
+}
+
+/// The scope of one operation: a server, or one call of one of its ephemeral tools.
+pub struct ServerScope {
+    settings: Arc<ServerSettings>,
+    call: Option<ToolCall>,
+    /// The secrets that are set, by name, looked up once.
+    set_secrets: OnceCell<BTreeSet<String>>,
+    envelope: OnceCell<Envelope>,
+}
+
+impl ServerScope {
+    /// The scope of a server, or of a call if one is given.
+    pub fn new(settings: Arc<ServerSettings>, call: Option<ToolCall>) -> Self {
+        Self { settings, call, set_secrets: OnceCell::new(), envelope: OnceCell::new() }
+    }
+
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// The tool's name, if this is a call of an ephemeral tool.
+    pub fn tool(&self) -> Option<&str> {
+        self.call.as_ref().map(|call| call.tool.name.as_str())
+    }
+
+    /// The image: the tool's own, or the server's.
+    pub fn image(&self) -> Option<&str> {
+        match &self.call {
+            Some(call) => call.tool.container.as_ref().map(|container| container.image.as_str()),
+            None => self.settings.entry.image.as_deref(),
+        }
+        .map(str::trim)
+        .filter(|image| !image.is_empty())
+    }
+
+    /// The transport, if the entry declares a remote server.
+    ///
+    /// # Errors
+    /// If the transport is not known.
+    pub fn remote_transport(&self) -> Result<Option<RemoteTransport>, ResolveError> {
+        if self.call.is_some() {
+            return Ok(None);
+        }
+        let entry = &self.settings.entry;
+        match (&entry.remote, &entry.sse_endpoint) {
+            (Some(remote), _) => match remote.transport_type.as_deref() {
+                None | Some("" | "streamable-http" | "streamable" | "streaming" | "http") => {
+                    Ok(Some(RemoteTransport::StreamableHttp))
+                }
+                Some("sse") => Ok(Some(RemoteTransport::Sse)),
+                Some(other) => Err(ResolveError::Entry(format!(
+                    "server `{}`: `remote.transport_type` is `{other}`; it must be `streamable-http` or `sse`",
+                    self.name()
+                ))),
+            },
+            (None, Some(_)) => Ok(Some(RemoteTransport::Sse)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The network that the entry declares.
+    pub fn network(&self) -> Network {
+        if self.settings.entry.disable_network { Network::None } else { Network::Declared }
+    }
+
+    /// The ceilings.
+    pub fn resources(&self) -> Resources {
+        self.settings.resources
+    }
+
+    /// Whether one instance serves many calls.
+    pub fn long_lived(&self) -> bool {
+        self.settings.long_lived
+    }
+
+    /// The host names that the entry declares as `name:address`.
+    ///
+    /// # Errors
+    /// If one is not of that form.
+    pub fn hosts(&self) -> Result<Vec<HostAlias>, ResolveError> {
+        self.settings
+            .entry
+            .extra_hosts
+            .iter()
+            .map(|text| match text.split_once(':') {
+                Some((name, address)) if !name.is_empty() && !address.is_empty() => {
+                    Ok(HostAlias { name: name.to_owned(), address: address.to_owned() })
+                }
+                _ => Err(ResolveError::Entry(format!(
+                    "server `{}`: `extraHosts` has `{text}`; write `name:address`",
+                    self.name()
+                ))),
+            })
+            .collect()
+    }
+
+    /// The variables that secrets fill, in the entry's order. Secrets that are not required and not set are left out.
+    ///
+    /// # Errors
+    /// If a required secret is not set or the store does not answer.
+    pub async fn secrets(&self) -> Result<Vec<(String, Value)>, ResolveError> {
+        let set = self.set_secrets().await?;
+        let declared = self.settings.entry.secrets.iter();
+        Ok(declared
+            .filter(|secret| !secret.env.is_empty() && set.contains(&secret.name))
+            .map(|secret| (secret.env.clone(), Value::secret(&secret.name)))
+            .collect())
+    }
+
+    /// The variables that the entry declares besides its secrets; empty ones are left out.
+    ///
+    /// # Errors
+    /// If a template is wrong or a required secret is not set.
+    pub async fn environment(&self) -> Result<Vec<(String, Value)>, ResolveError> {
+        let set = self.set_secrets().await?;
+        let mut known: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
+        let mut environment: Vec<(String, Value)> = Vec::new();
+        for variable in &self.settings.entry.env {
+            // As measured on the reference: a value with a template in it is not expanded as well.
+            let value = if variable.value.contains("{{") {
+                template::evaluate(&variable.value, &self.templates(set))?
+            } else {
+                self.expand(Value::text(&variable.value), &known)
+            };
+            if value.is_empty() {
+                continue;
+            }
+            known.insert(variable.name.clone(), value.clone());
+            // A name that is declared twice has its last value, as in a shell.
+            environment.retain(|(name, _)| *name != variable.name);
+            environment.push((variable.name.clone(), value));
+        }
+        Ok(environment)
+    }
+
+    /// The arguments for the entry point.
+    ///
+    /// # Errors
+    /// As for [`Self::environment`].
+    pub async fn command(&self) -> Result<Vec<Value>, ResolveError> {
+        let command = match &self.call {
+            Some(call) => call.tool.container.as_ref().map(|container| container.command.as_slice()).unwrap_or_default(),
+            None => self.settings.entry.command.as_slice(),
+        };
+        let set = self.set_secrets().await?;
+        let values = template::evaluate_list(command, &self.templates(set))?;
+        let mut known: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
+        known.extend(self.environment().await?);
+        Ok(values.into_iter().map(|value| self.expand(value, &known)).collect())
+    }
+
+    /// The volumes, each with the catalog text that it came from; empty ones are left out.
+    ///
+    /// # Errors
+    /// As for [`Self::environment`].
+    pub async fn volumes(&self) -> Result<Vec<(String, Value)>, ResolveError> {
+        let own = match &self.call {
+            Some(call) => call.tool.container.as_ref().map(|container| container.volumes.as_slice()).unwrap_or_default(),
+            None => self.settings.entry.volumes.as_slice(),
+        };
+        let each = template::evaluate_each(own, &self.templates(self.set_secrets().await?))?;
+        Ok(each
+            .into_iter()
+            .flat_map(|(text, values)| values.into_iter().map(move |value| (text.clone(), value)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect())
+    }
+
+    /// The user.
+    ///
+    /// # Errors
+    /// As for [`Self::environment`].
+    pub async fn user(&self) -> Result<Option<Value>, ResolveError> {
+        let user = match &self.call {
+            Some(call) => call.tool.container.as_ref().and_then(|container| container.user.as_deref()),
+            None => self.settings.entry.user.as_deref(),
+        };
+        let set = self.set_secrets().await?;
+        let value = user.map(|text| template::evaluate(text, &self.templates(set))).transpose()?;
+        Ok(value.filter(|value| !value.is_empty()))
+    }
+
+    /// The remote server, with secrets in the address and headers as names.
+    ///
+    /// # Errors
+    /// If the entry declares none, or as for [`Self::environment`].
+    pub async fn remote(&self) -> Result<RemoteHandle, ResolveError> {
+        let Some(transport) = self.remote_transport()? else {
+            return Err(ResolveError::Entry(format!("server `{}` declares no remote address", self.name())));
+        };
+        let set = self.set_secrets().await?;
+        let known: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
+        let resolve = |text: &str| -> Result<Value, ResolveError> {
+            Ok(self.expand(template::evaluate(text, &self.templates(set))?, &known))
+        };
+        let entry = &self.settings.entry;
+        let (url, headers) = match &entry.remote {
+            Some(remote) => (remote.url.as_str(), Some(&remote.headers)),
+            None => (entry.sse_endpoint.as_deref().unwrap_or_default(), None),
+        };
+        let headers = headers
+            .into_iter()
+            .flatten()
+            .map(|(name, text)| Ok((name.clone(), resolve(text)?)))
+            .collect::<Result<Vec<_>, ResolveError>>()?;
+        Ok(RemoteHandle { url: resolve(url)?, transport, headers })
+    }
+
+    /// What the server may become. Resolved once per operation.
+    ///
+    /// # Errors
+    /// If any part cannot be resolved.
+    pub async fn envelope(&self) -> Result<&Envelope, ResolveError> {
+        self.envelope
+            .get_or_try_init(async || {
+                let explicit = self.environment().await?;
+                let mut environment = self.secrets().await?;
+                environment.retain(|(name, _)| explicit.iter().all(|(other, _)| other != name));
+                environment.extend(explicit);
+                Ok(Envelope {
+                    image: self.image().unwrap_or_default().to_owned(),
+                    command: self.command().await?,
+                    environment,
+                    volumes: self.volumes().await?.into_iter().map(|(_, value)| value).collect(),
+                    user: self.user().await?,
+                    network: self.network(),
+                    hosts: self.hosts()?,
+                    resources: self.resources(),
+                })
+            })
+            .await
+    }
+
+    /// The names of the secrets that are set. Fails if a required one is not.
+    async fn set_secrets(&self) -> Result<&BTreeSet<String>, ResolveError> {
+        self.set_secrets
+            .get_or_try_init(async || {
+                let mut set = BTreeSet::new();
+                for secret in &self.settings.entry.secrets {
+                    match self.settings.secrets.get(&secret.name).await {
+                        Ok(_) => {
+                            set.insert(secret.name.clone());
+                        }
+                        Err(SecretError::Missing { .. }) if secret.required == Some(false) => {}
+                        Err(error) => return Err(ResolveError::from(error)),
+                    }
+                }
+                Ok(set)
+            })
+            .await
+    }
+
+    fn templates<'a>(&'a self, secrets: &'a BTreeSet<String>) -> Scope<'a> {
+        Scope {
+            config: &self.settings.config,
+            secrets,
+            arguments: self.call.as_ref().map(|call| &call.arguments),
+        }
+    }
+
+    /// `$NAME` in the catalog's own text becomes that variable; a name that is not known becomes nothing.
+    fn expand(&self, value: Value, known: &BTreeMap<String, Value>) -> Value {
+        template::expand_variables(&value, &|name| known.get(name).cloned())
+    }
+}

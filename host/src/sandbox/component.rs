@@ -1,0 +1,221 @@
+//! Loading a provisioner component: is it one, what does it want, and is all of that granted?
+
+use std::fmt;
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use wasmtime::component::types::ComponentItem;
+
+use super::bindings::AllCapabilitiesPre;
+use super::engine::Engine;
+use super::linking;
+use super::operation::State;
+use crate::policy::grants::{Grants, Interface};
+
+/// The package of the contract, as it stands in the names of interfaces.
+pub const PACKAGE: &str = "mcp-gateway:provisioning";
+/// The version of the contract that this host serves.
+pub const VERSION: &str = "0.1.0";
+/// Interfaces that carry no authority and are always linked.
+const FREE: [&str; 3] = ["types", "values", "handles"];
+
+/// Where a component's bytes are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Built into this binary.
+    BuiltIn {
+        /// Its name, such as `docker`.
+        name: &'static str,
+        /// Its bytes.
+        bytes: &'static [u8],
+    },
+    /// A file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn { name, .. } => write!(f, "{name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Why a component cannot be used. Every text says what to do.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read provisioner `{component}`: {source}")]
+    Read {
+        /// Which.
+        component: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The bytes are no component.
+    #[error("`{component}` is {what}; build a component for the world `{PACKAGE}/docker-provisioner@{VERSION}`")]
+    NotAComponent {
+        /// Which.
+        component: String,
+        /// What it is instead.
+        what: String,
+    },
+    /// It is a component, but no provisioner.
+    #[error(
+        "`{component}` is a component but no provisioner: it exports {exports} and not \
+         `{PACKAGE}/provisioner@{VERSION}`; build it for the world `{PACKAGE}/docker-provisioner@{VERSION}`"
+    )]
+    WrongWorld {
+        /// Which.
+        component: String,
+        /// What it exports.
+        exports: String,
+    },
+    /// It imports what nobody granted.
+    #[error("`{component}` imports what it is not granted: {missing}; to allow it add `--grant {remedy}`")]
+    NotGranted {
+        /// Which.
+        component: String,
+        /// The imports.
+        missing: String,
+        /// The grants that would allow them.
+        remedy: String,
+    },
+    /// It imports what this host does not have.
+    #[error("`{component}` imports `{import}`, which this gateway does not offer; it offers {PACKAGE} {VERSION} and WASI 0.2")]
+    NotOffered {
+        /// Which.
+        component: String,
+        /// The import.
+        import: String,
+    },
+    /// It does not fit together.
+    #[error("`{component}` does not fit the contract {PACKAGE}@{VERSION}: {reason}")]
+    Mismatch {
+        /// Which.
+        component: String,
+        /// Where it does not fit.
+        reason: String,
+    },
+}
+
+/// A component that is compiled, checked and linked with exactly what it is granted.
+pub struct Provisioner {
+    /// Where it came from, for messages.
+    pub source: String,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    pub digest: String,
+    pub(super) engine: Engine,
+    pub(super) pre: AllCapabilitiesPre<State>,
+    pub(super) grants: Grants,
+}
+
+impl Provisioner {
+    /// Loads a component. Compiling takes a tenth of a second the first time; afterwards it comes from the cache.
+    /// Blocks: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(engine: &Engine, source: &Source, grants: Grants) -> Result<Self, LoadError> {
+        let component = source.to_string();
+        let bytes = match source {
+            Source::BuiltIn { bytes, .. } => std::borrow::Cow::Borrowed(*bytes),
+            Source::File(path) => std::fs::read(path)
+                .map_err(|source| LoadError::Read { component: component.clone(), source })?
+                .into(),
+        };
+        let not_a_component = |what: String| LoadError::NotAComponent { component: component.clone(), what };
+        match bytes.get(..8) {
+            Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
+            Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+                return Err(not_a_component("a core module, not a component".to_owned()));
+            }
+            _ => return Err(not_a_component("not WebAssembly".to_owned())),
+        }
+        let compiled = wasmtime::component::Component::from_binary(engine.wasmtime(), &bytes)
+            .map_err(|error| not_a_component(format!("not valid WebAssembly ({})", one_line(&error))))?;
+        let kind = compiled.component_type();
+        let wasmtime = engine.wasmtime();
+        let exports: Vec<String> = kind.exports(wasmtime).map(|(name, _)| format!("`{name}`")).collect();
+        if !exports.contains(&format!("`{PACKAGE}/provisioner@{VERSION}`")) {
+            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            return Err(LoadError::WrongWorld { component, exports });
+        }
+        // Imports of types alone need no linking and no grant.
+        let imports = kind
+            .imports(wasmtime)
+            .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
+            .map(|(name, _)| name.to_owned());
+        check_grants(&component, imports, &grants)?;
+        let mismatch = |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: one_line(&error) };
+        let linker = linking::linker(engine, &grants).map_err(mismatch)?;
+        let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
+        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), pre, grants })
+    }
+}
+
+/// What an import needs.
+enum Need {
+    Nothing,
+    Interface(Interface),
+    Wasi(String),
+    NotOffered,
+}
+
+fn need(import: &str) -> Need {
+    if import.starts_with("wasi:") {
+        // The grant names the package: `wasi:io` for `wasi:io/streams@0.2.6`.
+        return Need::Wasi(import.split(['/', '@']).next().unwrap_or(import).to_owned());
+    }
+    let name = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('@'));
+    match name {
+        Some((name, VERSION)) if FREE.contains(&name) => Need::Nothing,
+        Some((name, VERSION)) => match Interface::ALL.into_iter().find(|interface| interface.name() == name) {
+            Some(interface) if linking::offers(interface) => Need::Interface(interface),
+            _ => Need::NotOffered,
+        },
+        _ => Need::NotOffered,
+    }
+}
+
+fn check_grants(component: &str, imports: impl Iterator<Item = String>, grants: &Grants) -> Result<(), LoadError> {
+    let (mut missing, mut remedy) = (Vec::new(), Vec::new());
+    for import in imports {
+        let grant = match need(&import) {
+            Need::Nothing => continue,
+            Need::Interface(interface) if grants.interfaces.contains(&interface) => continue,
+            Need::Interface(interface) => interface.name().to_owned(),
+            Need::Wasi(package) if grants.wasi.contains(&package) => continue,
+            Need::Wasi(package) => package,
+            Need::NotOffered => return Err(LoadError::NotOffered { component: component.to_owned(), import }),
+        };
+        missing.push(format!("`{import}`"));
+        if !remedy.contains(&grant) {
+            remedy.push(grant);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(LoadError::NotGranted {
+        component: component.to_owned(),
+        missing: missing.join(", "),
+        remedy: remedy.join(","),
+    })
+}
+
+/// The SHA-256 of some bytes, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn one_line(error: &wasmtime::Error) -> String {
+    let chain: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
+    chain.join(": ")
+}

@@ -1,0 +1,277 @@
+//! One operation: a fresh instance, scoped to one server, with its limits; run to completion in a task of its own.
+//!
+//! Whoever waits for an operation may go away at any time: the guest is then stopped by its next tick or host call,
+//! and what it had acquired is released with its store.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::exports::mcp_gateway::provisioning::provisioner as exported;
+use super::bindings::mcp_gateway::provisioning::types::{Error, ServerSpec, Session};
+use super::component::Provisioner;
+use super::engine::TICK;
+use super::{Limits, Stop};
+use crate::capability::container_runtime::{Completed, ContainerRuntime, Running};
+use crate::capability::remote_endpoint::RemoteHandle;
+use crate::capability::{Allowance, Context};
+use crate::resolve::ServerScope;
+
+/// What a store holds.
+pub struct State {
+    pub(super) context: Context,
+    limits: StoreLimits,
+    /// Empty: no files, no sockets, no environment. Reached only by components with a WASI grant.
+    wasi: WasiCtx,
+    guest_ticks_left: u64,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.context.table }
+    }
+}
+
+/// What a component is asked to do.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Its name.
+    Name,
+    /// The check at the start of a session.
+    Initialize(Vec<ServerSpec>),
+    /// Whether a server could be provisioned.
+    PreValidate(ServerSpec),
+    /// Provision a server.
+    Provision(ServerSpec),
+    /// Run an ephemeral tool.
+    RunTool(ServerSpec, String),
+    /// The advice at the end of a session.
+    Shutdown,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing but success.
+    Done,
+    /// A name.
+    Name(String),
+    /// A container.
+    Container(Running),
+    /// A remote server.
+    Remote(RemoteHandle),
+    /// A tool that ran.
+    Completed(Completed),
+}
+
+/// Why an operation failed.
+#[derive(Debug, Error)]
+pub enum OperationError {
+    /// The component says so.
+    #[error("{}", text(.0))]
+    Refused(Error),
+    /// The host ended it.
+    #[error("provisioner `{component}` was stopped: {stop}")]
+    Stopped {
+        /// Which component.
+        component: String,
+        /// Why.
+        stop: Stop,
+    },
+    /// It trapped, or broke the rules of the contract.
+    #[error("provisioner `{component}` failed: {reason}")]
+    Trapped {
+        /// Which component.
+        component: String,
+        /// What wasmtime says.
+        reason: String,
+    },
+}
+
+/// The text of an error of the contract.
+pub fn text(error: &Error) -> &str {
+    match error {
+        Error::AccessDenied(text)
+        | Error::NotFound(text)
+        | Error::Conflict(text)
+        | Error::Invalid(text)
+        | Error::Unavailable(text)
+        | Error::TimedOut(text)
+        | Error::Other(text) => text,
+    }
+}
+
+/// What an operation runs with.
+#[derive(Clone)]
+pub struct Environment {
+    /// The session.
+    pub session: Session,
+    /// Where containers run.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+impl Provisioner {
+    /// Runs one operation in the scope of a server, or of none.
+    ///
+    /// Dropping the future cancels the operation. It then ends by itself and leaves nothing behind.
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub async fn run(
+        self: &Arc<Self>,
+        environment: Environment,
+        scope: Option<Arc<ServerScope>>,
+        task: Task,
+        cancel: CancellationToken,
+    ) -> Result<Outcome, OperationError> {
+        let cancel = cancel.child_token();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let this = Arc::clone(self);
+        // A task of its own, because a call into a guest must not be dropped in the middle.
+        let work = tokio::spawn(tracing::Instrument::in_current_span(async move {
+            this.run_to_completion(environment, scope, task, cancel).await
+        }));
+        work.await.unwrap_or_else(|panic| {
+            Err(OperationError::Trapped { component: self.source.clone(), reason: format!("the host failed: {panic}") })
+        })
+    }
+
+    async fn run_to_completion(
+        &self,
+        environment: Environment,
+        scope: Option<Arc<ServerScope>>,
+        task: Task,
+        cancel: CancellationToken,
+    ) -> Result<Outcome, OperationError> {
+        let session = environment.session.clone();
+        let _ticking = self.engine.ticking();
+        let mut store = self.store(environment, scope, cancel);
+        let result = async {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let guest = instance.mcp_gateway_provisioning_provisioner();
+            call(guest, &mut store, &session, task).await
+        }
+        .await;
+        let left = &store.data().context.allowance;
+        tracing::debug!(
+            component = self.source,
+            host_calls_left = left.host_calls,
+            guest_ticks_left = store.data().guest_ticks_left,
+            "operation ended"
+        );
+        result.unwrap_or_else(|error| Err(self.explain(&error)))
+    }
+
+    fn store(
+        &self,
+        environment: Environment,
+        scope: Option<Arc<ServerScope>>,
+        cancel: CancellationToken,
+    ) -> Store<State> {
+        use crate::policy::grants::Interface::SecretResolver;
+        let limits = environment.limits;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        let context = Context {
+            table,
+            scope,
+            runtime: environment.runtime,
+            bounds: self.grants.bounds.clone(),
+            secrets_granted: self.grants.interfaces.contains(&SecretResolver),
+            session: environment.session.id,
+            cancel,
+            allowance: Allowance {
+                host_calls: limits.host_calls,
+                log_lines: limits.log_lines,
+                value_bytes: limits.value_bytes,
+            },
+        };
+        let state = State {
+            context,
+            limits: StoreLimitsBuilder::new()
+                .memory_size(limits.memory_bytes)
+                .table_elements(limits.table_elements)
+                .instances(limits.instances)
+                .tables(limits.instances)
+                .memories(limits.instances)
+                .build(),
+            wasi: WasiCtx::builder().build(),
+            guest_ticks_left: u64::try_from(limits.guest_time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut store = Store::new(self.engine.wasmtime(), state);
+        store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(limits.copied_bytes);
+        // Called when the guest computes past a tick: time in which it waits for the host costs it one tick at most.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            if state.context.cancel.is_cancelled() {
+                return Err(Stop::Cancelled.into());
+            }
+            state.guest_ticks_left = state.guest_ticks_left.checked_sub(1).ok_or(Stop::GuestTime)?;
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store
+    }
+
+    /// The one place where the end of a guest becomes a message.
+    fn explain(&self, error: &wasmtime::Error) -> OperationError {
+        let component = self.source.clone();
+        if let Some(stop) = error.downcast_ref::<Stop>() {
+            return OperationError::Stopped { component, stop: *stop };
+        }
+        if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
+            return OperationError::Trapped { component, reason: trap.to_string() };
+        }
+        // Without the backtrace, which is for developers of the component.
+        tracing::debug!(component, "{error:?}");
+        OperationError::Trapped { component, reason: error.root_cause().to_string() }
+    }
+}
+
+/// Calls the export. The outer error ends the guest, the inner one is the guest's own.
+async fn call(
+    guest: &exported::Guest,
+    store: &mut Store<State>,
+    session: &Session,
+    task: Task,
+) -> wasmtime::Result<Result<Outcome, OperationError>> {
+    let refused = |error| Ok(Err(OperationError::Refused(error)));
+    match task {
+        Task::Name => Ok(Ok(Outcome::Name(guest.call_name(store).await?))),
+        Task::Initialize(servers) => match guest.call_initialize(store, session, &servers).await? {
+            Ok(()) => Ok(Ok(Outcome::Done)),
+            Err(error) => refused(error),
+        },
+        Task::PreValidate(spec) => match guest.call_pre_validate_deployment(store, session, &spec).await? {
+            Ok(()) => Ok(Ok(Outcome::Done)),
+            Err(error) => refused(error),
+        },
+        Task::Provision(spec) => match guest.call_provision_server(&mut *store, session, &spec).await? {
+            // Taken from the table, it outlives the store.
+            Ok(exported::Endpoint::Container(container)) => {
+                Ok(Ok(Outcome::Container(store.data_mut().context.table.delete(container)?)))
+            }
+            Ok(exported::Endpoint::Remote(remote)) => {
+                Ok(Ok(Outcome::Remote(store.data_mut().context.table.delete(remote)?)))
+            }
+            Err(error) => refused(error),
+        },
+        Task::RunTool(spec, tool) => {
+            match guest.call_apply_tool_providers(&mut *store, session, &spec, &tool).await? {
+                Ok(completed) => Ok(Ok(Outcome::Completed(store.data_mut().context.table.delete(completed)?))),
+                Err(error) => refused(error),
+            }
+        }
+        Task::Shutdown => match guest.call_shutdown(store, session).await? {
+            Ok(()) => Ok(Ok(Outcome::Done)),
+            Err(error) => refused(error),
+        },
+    }
+}
