@@ -1,7 +1,10 @@
 //! The gateway behind the `docker-mcp` binary. See `ARCHITECTURE.md` for the map.
 
+pub mod builtin;
 pub mod capability;
 pub mod catalog;
+pub mod cli;
+pub mod gateway;
 pub mod lease;
 pub mod policy;
 pub mod provision;

@@ -1,3 +1,5 @@
 //! The `docker-mcp` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    docker_mcp::cli::main()
+}

@@ -27,10 +27,18 @@ pub struct TemplateError {
 }
 
 /// tmp
-pub fn evaluate(_e: &str, _s: &Scope) -> Result<crate::Value, TemplateError> { Ok(crate::Value::text(_e)) }
+pub fn evaluate(_e: &str, _s: &Scope) -> Result<crate::Value, TemplateError> {
+    Ok(crate::Value::text(_e))
+}
 /// tmp
-pub fn evaluate_list(_e: &[String], _s: &Scope) -> Result<Vec<crate::Value>, TemplateError> { Ok(vec![]) }
+pub fn evaluate_list(_e: &[String], _s: &Scope) -> Result<Vec<crate::Value>, TemplateError> {
+    Ok(vec![])
+}
 /// tmp
-pub fn evaluate_each(_e: &[String], _s: &Scope) -> Result<Vec<(String, Vec<crate::Value>)>, TemplateError> { Ok(vec![]) }
+pub fn evaluate_each(_e: &[String], _s: &Scope) -> Result<Vec<(String, Vec<crate::Value>)>, TemplateError> {
+    Ok(vec![])
+}
 /// tmp
-pub fn expand_variables(v: &crate::Value, _l: &dyn Fn(&str) -> Option<crate::Value>) -> crate::Value { v.clone() }
+pub fn expand_variables(v: &crate::Value, _l: &dyn Fn(&str) -> Option<crate::Value>) -> crate::Value {
+    v.clone()
+}

@@ -1,0 +1,134 @@
+//! The command line: one module per command, each with its arguments and a `run` that returns an exit status.
+//!
+//! Data goes to stdout, messages to stderr. Only this module prints.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this module is for")]
+
+mod assemble;
+mod demo;
+mod gateway_run;
+mod options;
+mod plan;
+mod progress;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::uptime;
+
+/// A gateway for MCP servers. Servers run in containers, or embedded as WebAssembly; the logic that deploys them runs
+/// in a sandbox and reaches only what it is granted.
+#[derive(Debug, Parser)]
+#[command(name = "docker-mcp", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
+tool failed where others succeeded.
+
+Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
+MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
+components; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The gateway that MCP clients connect to
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+    /// Components that decide how servers are deployed
+    #[command(subcommand)]
+    Provisioner(ProvisionerCommand),
+    /// Tools of the enabled servers
+    #[command(subcommand)]
+    Tools(tools::Command),
+    /// Show the whole thing at work, with a sample server and without Docker
+    Demo(demo::Arguments),
+    /// Show the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum GatewayCommand {
+    /// Run the gateway until the client goes away or a signal ends it
+    Run(gateway_run::Arguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum ProvisionerCommand {
+    /// Show what would be created for each server, without an engine and without reading a secret
+    Plan(plan::Arguments),
+}
+
+/// How much is logged.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Verbosity {
+    /// Log more, including what components say
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Success,
+    /// Something failed where other things succeeded.
+    Partial,
+}
+
+/// Parses the arguments of the process and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(cli.command));
+    // A thread that is still blocked, on standard input for example, must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(Status::Success) => ExitCode::SUCCESS,
+        Ok(Status::Partial) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<Status> {
+    match command {
+        Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(arguments).await,
+        Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
+        Command::Tools(command) => tools::run(command).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Version => {
+            println!("docker-mcp {}", env!("CARGO_PKG_VERSION"));
+            Ok(Status::Success)
+        }
+    }
+}
+
+/// Sends logs to stderr: stdout belongs to the protocol and to data.
+fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
+    use std::io::IsTerminal as _;
+    let default = match (verbosity.verbose, quiet) {
+        (true, _) => "debug,rmcp=info,hyper_util=info,wasmtime=warn,cranelift=warn,wasmtime_cranelift=warn,bollard=info,h2=info",
+        (false, false) => "info,rmcp=warn",
+        (false, true) => "warn,rmcp=error",
+    };
+    let filter = std::env::var("DOCKER_MCP_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+        .with_ansi(colour)
+        .with_timer(uptime())
+        .init();
+}

@@ -1,0 +1,272 @@
+//! Puts the parts together as the flags say: catalog, configuration, secrets, engines, provisioner.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::options::ServerOptions;
+use crate::builtin;
+use crate::capability::container_runtime::docker::DockerRuntime;
+use crate::capability::container_runtime::docker::connect::Surroundings;
+use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
+use crate::capability::container_runtime::plan::PlanRuntime;
+use crate::capability::container_runtime::routed::{Routed, is_embedded};
+use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
+use crate::catalog::{Catalog, Entry, configuration};
+use crate::gateway::{GatewayOptions, ServerDefinition};
+use crate::lease::Reaper;
+use crate::policy::bind_mounts::BindPolicy;
+use crate::policy::grants::Grants;
+use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
+use crate::resolve::ServerSettings;
+use crate::sandbox::Limits;
+use crate::sandbox::component::Source;
+use crate::sandbox::engine::Engine;
+use crate::secrets::SecretStore;
+use crate::secrets::search_path::SearchPath;
+
+/// The name of the catalog that is built in.
+const SAMPLE_CATALOG: &str = "builtin:sample";
+/// How long the end of the process waits for containers to be removed.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Everything that a command works with.
+pub(crate) struct Assembled {
+    /// The enabled servers, in order.
+    pub(crate) servers: Vec<ServerDefinition>,
+    /// What deploys them.
+    pub(crate) provisioner: Arc<SandboxedProvisioner>,
+    /// How the gateway treats them.
+    pub(crate) gateway: GatewayOptions,
+    /// Removes what is left.
+    pub(crate) reaper: Reaper,
+}
+
+impl Assembled {
+    /// Lets the component say good-bye and waits until everything is removed.
+    pub(crate) async fn finish(self) {
+        self.provisioner.shutdown().await;
+        if !self.reaper.drain(DRAIN).await {
+            tracing::warn!(
+                "not everything could be removed within {} s; see `docker ps --filter label=docker-mcp=true`",
+                DRAIN.as_secs()
+            );
+        }
+    }
+}
+
+/// Whether things are to be done or only planned.
+pub(crate) enum Mode {
+    /// Containers are run.
+    Real(Arc<dyn ImageProgress>),
+    /// Requests are recorded.
+    Plan(Arc<PlanRuntime>),
+}
+
+/// Puts the parts together. Fast: nothing is compiled, connected or pulled here.
+///
+/// # Errors
+/// If a file cannot be used, a server is unknown, or nothing is enabled.
+pub(crate) fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+    let home = home();
+    let entries = enabled(options, home.as_deref())?;
+    let config = Arc::new(load_configuration(options, home.as_deref())?);
+    let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).context("--secrets")?);
+    let engine = Engine::new(cache_directory(home.as_deref()).as_deref()).context("cannot run WebAssembly here")?;
+    let dry_run = matches!(mode, Mode::Plan(_));
+    let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
+        Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
+        Mode::Real(progress) => (runtimes(options, home, &engine, &secrets, &reaper)?, progress),
+    };
+    let (component, grants) = component(options)?;
+    let servers: Vec<ServerDefinition> =
+        entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
+    let settings = servers.iter().map(|server| ServerSettings {
+        name: server.name.clone(),
+        entry: Arc::clone(&server.entry),
+        config: Arc::clone(&config),
+        secrets: Arc::clone(&secrets),
+        resources: options.resources(),
+        long_lived: options.long_lived || server.entry.long_lived,
+    });
+    let provisioner = SandboxedProvisioner::new(Setup {
+        engine,
+        component,
+        grants,
+        session: session_id(),
+        runtime,
+        servers: settings.collect(),
+        startup_timeout: options.max_server_startup_timeout,
+        tool_timeout: RunLimits::default().time,
+        limits: Limits::default(),
+        progress,
+        dry_run,
+    });
+    let gateway = GatewayOptions {
+        startup_timeout: options.max_server_startup_timeout,
+        long_lived: options.long_lived,
+        ..GatewayOptions::default()
+    };
+    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper })
+}
+
+/// The engines, side by side.
+fn runtimes(
+    options: &ServerOptions,
+    home: Option<PathBuf>,
+    engine: &Engine,
+    secrets: &Arc<dyn SecretStore>,
+    reaper: &Reaper,
+) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
+    let surroundings = Surroundings {
+        context: options.docker_context.clone(),
+        variables: std::env::vars().filter(|(name, _)| name.starts_with("DOCKER_")).collect(),
+        home,
+    };
+    let binds = BindPolicy::from_environment(|name| std::env::var(name).ok());
+    let volume_check = Arc::new(move |volume: &str| binds.check(volume).map_err(|error| error.to_string()));
+    let docker = DockerRuntime::new(surroundings, Arc::clone(secrets), volume_check, reaper.clone());
+    let embedded = EmbeddedRuntime::new(
+        engine.clone(),
+        reaper.clone(),
+        Arc::clone(secrets),
+        std::env::current_dir().context("cannot tell the current directory")?,
+        BTreeMap::from([(SAMPLE.trim_start_matches("embedded:"), builtin::SAMPLE_SERVER)]),
+    )?;
+    Ok(Arc::new(Routed { engine: Arc::new(docker), embedded: Arc::new(embedded) }))
+}
+
+/// The enabled entries, in the order of the flag or of the catalog.
+fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
+    let catalog = load_catalogs(options, home)?;
+    if options.servers.is_empty() && !options.enable_all_servers {
+        let names: Vec<&str> = catalog.names().take(10).collect();
+        bail!(
+            "no server is enabled; name some with `--servers` or take all with `--enable-all-servers` (the catalog has {})",
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        );
+    }
+    let names: Vec<String> = if options.enable_all_servers {
+        catalog.names().map(str::to_owned).collect()
+    } else {
+        options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    };
+    let entries = catalog.select(&names)?;
+    for (name, entry) in &entries {
+        if !entry.allow_hosts.is_empty() {
+            tracing::warn!(
+                server = name,
+                "`allowHosts` is not enforced yet: this server can reach every host; set `disableNetwork: true` to cut it off"
+            );
+        }
+    }
+    Ok(entries)
+}
+
+fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Catalog> {
+    let mut paths = options.catalog.clone();
+    if paths.is_empty() {
+        let default = home.map(|home| home.join(".docker/mcp/catalogs/docker-mcp.yaml")).filter(|path| path.exists());
+        let Some(default) = default else {
+            bail!("no catalog; pass one with `--catalog FILE` (`--catalog {SAMPLE_CATALOG}` to try it out)");
+        };
+        paths.push(default);
+    }
+    let mut catalogs = Vec::with_capacity(paths.len());
+    for path in &paths {
+        let (mut catalog, warnings) = if path.as_os_str() == SAMPLE_CATALOG {
+            Catalog::parse(Path::new(SAMPLE_CATALOG), include_str!("../../assets/sample-catalog.yaml"))?
+        } else {
+            Catalog::load(path)?
+        };
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        // A component beside its catalog is found from wherever the gateway is started.
+        let base = path.parent().unwrap_or(Path::new(""));
+        catalog.for_each_image(|image| {
+            if is_embedded(image) && !image.starts_with("embedded:") && Path::new(image.as_str()).is_relative() {
+                *image = base.join(image.as_str()).to_string_lossy().into_owned();
+            }
+        });
+        catalogs.push(catalog);
+    }
+    Ok(Catalog::merge(catalogs))
+}
+
+fn load_configuration(
+    options: &ServerOptions,
+    home: Option<&Path>,
+) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut paths = options.config.clone();
+    if paths.is_empty() {
+        paths.extend(home.map(|home| home.join(".docker/mcp/config.yaml")).filter(|path| path.exists()));
+    }
+    Ok(configuration::load(&paths)?)
+}
+
+/// The component that deploys, and what it is granted.
+fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
+    let mut granted = Grants::default();
+    for grants in &options.grant {
+        granted.extend(grants.clone());
+    }
+    match options.provisioner.as_str() {
+        "docker" => {
+            let mut grants = Grants::builtin_docker();
+            grants.extend(granted);
+            Ok((Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, grants))
+        }
+        "kubernetes" | "k8s" => {
+            bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
+        }
+        name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),
+        name => bail!("there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"),
+    }
+}
+
+/// Where compiled components are kept. Private to the user: what is in it is executed.
+fn cache_directory(home: Option<&Path>) -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = variable("DOCKER_MCP_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("docker-mcp")))
+        .or_else(|| home.map(|home| home.join(".cache/docker-mcp")))?
+        .join("components");
+    match private_directory(&directory) {
+        Ok(()) => Some(directory),
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error, "compiled components are not kept");
+            None
+        }
+    }
+}
+
+/// Creates a directory that only its owner can use, or checks that an existing one is.
+fn private_directory(directory: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let mode = std::fs::metadata(directory)?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(std::io::Error::other("others may write to it; make it private with `chmod 700`"));
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    std::fs::create_dir_all(directory)
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
+}
+
+/// A name for this process among all gateways, from the system's randomness.
+fn session_id() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("{:016x}", random() ^ u64::from(std::process::id()).rotate_left(32))
+}

@@ -1,0 +1,157 @@
+//! `docker-mcp gateway run`.
+
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use super::assemble::{Mode, assemble};
+use super::options::{self, ServerOptions};
+use super::{Status, plan, progress};
+use crate::gateway::{Gateway, HttpOptions};
+use crate::lease::Reaper;
+
+/// How clients connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    /// One client on standard input and output
+    Stdio,
+    /// Streamable HTTP at `/mcp`
+    #[value(alias = "streamable-http", alias = "http")]
+    Streaming,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    servers: ServerOptions,
+    /// How clients connect
+    #[arg(long, value_enum, default_value = "stdio", help_heading = "Clients")]
+    transport: Transport,
+    /// The TCP port of the HTTP transport
+    #[arg(long, default_value = "8811", help_heading = "Clients")]
+    port: u16,
+    /// The address that the HTTP transport listens on. Anything but a loopback address opens it to the network
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Clients")]
+    host: IpAddr,
+    /// Serve HTTP without a bearer token. Without it the token is MCP_GATEWAY_AUTH_TOKEN, or a new one that is shown
+    #[arg(long, help_heading = "Clients")]
+    allow_unauthenticated: bool,
+    /// Log a line for each call of a tool: `--log-calls=false` turns it off
+    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    log_calls: bool,
+    /// Seconds that a server may take to answer a call
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = options::seconds, help_heading = "Limits")]
+    call_timeout: std::time::Duration,
+    /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
+    if arguments.dry_run {
+        return plan::show(&arguments.servers, &[], plan::Format::Text).await;
+    }
+    super::log_to_stderr(arguments.servers.verbosity, false);
+    // Taken before anything can be cancelled by them.
+    let signals = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(signals.clone())?);
+
+    let mut assembled = assemble(&arguments.servers, Mode::Real(progress::on_stderr()), Reaper::new())?;
+    assembled.gateway.log_calls = arguments.log_calls;
+    assembled.gateway.call_timeout = arguments.call_timeout;
+    let listener = match arguments.transport {
+        Transport::Stdio => None,
+        Transport::Streaming => {
+            let address = (arguments.host, arguments.port);
+            let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {}:{}; choose another with `--port`", arguments.host, arguments.port)
+            })?;
+            Some(listener)
+        }
+    };
+    let gateway = Gateway::start(
+        std::mem::take(&mut assembled.servers),
+        assembled.provisioner.clone(),
+        assembled.gateway.clone(),
+    );
+    let provisioner = assembled.provisioner.clone();
+    // A provisioner that cannot be used ends the gateway: no server could ever start.
+    let unusable = async move {
+        match provisioner.ready().await {
+            Ok(_) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
+    let serve = async {
+        match listener {
+            None => gateway.serve_stdio(signals.clone()).await,
+            Some(listener) => {
+                let http = HttpOptions { token: token(&arguments, &listener)?, ..HttpOptions::default() };
+                gateway.serve_http(listener, http, signals.clone()).await
+            }
+        }
+        .map_err(anyhow::Error::from)
+    };
+    let result = tokio::select! {
+        served = serve => served,
+        error = unusable => Err(error.into()),
+    };
+    gateway.shutdown().await;
+    assembled.finish().await;
+    result.map(|()| Status::Success)
+}
+
+/// The bearer token that clients must show, and a line on stderr that says so.
+fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::Result<Option<String>> {
+    let address = listener.local_addr()?;
+    if arguments.allow_unauthenticated {
+        if !arguments.host.is_loopback() {
+            tracing::warn!("anyone who reaches {address} can call every tool: it is open to the network without a token");
+        }
+        eprintln!("listening on http://{address}/mcp without authentication");
+        return Ok(None);
+    }
+    let given = std::env::var("MCP_GATEWAY_AUTH_TOKEN").ok().filter(|token| !token.trim().is_empty());
+    let token = match given {
+        Some(token) => {
+            eprintln!("listening on http://{address}/mcp with the token in MCP_GATEWAY_AUTH_TOKEN");
+            token
+        }
+        None => {
+            let token = crate::gateway::new_token();
+            eprintln!("listening on http://{address}/mcp\nsend `Authorization: Bearer {token}`, or set MCP_GATEWAY_AUTH_TOKEN to choose it");
+            token
+        }
+    };
+    Ok(Some(token))
+}
+
+/// Cancels on Ctrl-C and SIGTERM. A second signal ends the process at once.
+fn cancel_on_signal(token: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    #[cfg(unix)]
+    let mut interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    Ok(async move {
+        for count in 0.. {
+            #[cfg(unix)]
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+            #[cfg(not(unix))]
+            if tokio::signal::ctrl_c().await.is_err() {
+                return;
+            }
+            if count > 0 {
+                eprintln!("ended by a second signal; containers may remain");
+                // The one place where the process is ended from inside: the user insists.
+                #[allow(clippy::disallowed_methods, reason = "the user insists")]
+                std::process::exit(130);
+            }
+            token.cancel();
+        }
+    })
+}

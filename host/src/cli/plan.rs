@@ -1,0 +1,244 @@
+//! `docker-mcp provisioner plan`, and `gateway run --dry-run`: asks the real component what it would do, against a
+//! runtime that only records, and shows it.
+//!
+//! A plan is a forecast. What a component may do is bounded by the envelope, not by its plan.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value as Json, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Status;
+use super::assemble::{Assembled, Mode, assemble};
+use super::options::ServerOptions;
+use crate::capability::container_runtime::docker;
+use crate::capability::container_runtime::plan::PlanRuntime;
+use crate::capability::container_runtime::routed::is_embedded;
+use crate::capability::container_runtime::Request;
+use crate::catalog::Entry;
+use crate::lease::Reaper;
+use crate::provision::{Endpoint, Provision as _, ProvisionError};
+
+/// How a plan is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// The request to the engine, as YAML
+    Yaml,
+    /// The request to the engine, as JSON
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// Only these of the enabled servers
+    #[arg(value_name = "SERVER")]
+    only: Vec<String>,
+    #[command(flatten)]
+    servers: ServerOptions,
+    /// How to show it
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Format,
+}
+
+pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
+    // `plan time` means the server `time`, whether or not it is enabled otherwise.
+    if arguments.servers.servers.is_empty() && !arguments.servers.enable_all_servers {
+        arguments.servers.servers.clone_from(&arguments.only);
+    }
+    show(&arguments.servers, &arguments.only, arguments.output).await
+}
+
+/// What would happen for one server or tool.
+enum Planned {
+    Container(Box<Request>),
+    Remote { url: String, headers: Vec<String> },
+    Refused(String),
+}
+
+struct Step {
+    server: String,
+    tool: Option<String>,
+    planned: Planned,
+}
+
+/// Plans the enabled servers, or `only` some of them, and prints the plan.
+pub(super) async fn show(options: &ServerOptions, only: &[String], format: Format) -> anyhow::Result<Status> {
+    super::log_to_stderr(options.verbosity, true);
+    let reaper = Reaper::new();
+    let recorder = Arc::new(PlanRuntime::new("docker", reaper.clone()));
+    let assembled = assemble(options, Mode::Plan(Arc::clone(&recorder)), reaper)?;
+    if let Some(unknown) = only.iter().find(|name| assembled.servers.iter().all(|server| server.name != **name)) {
+        anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
+    }
+    assembled.provisioner.ready().await?;
+    let mut steps = Vec::new();
+    for server in assembled.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
+        steps.extend(plan_server(&assembled, &recorder, &server.name, &server.entry).await);
+    }
+    match format {
+        Format::Text => print!("{}", text(&steps)),
+        Format::Yaml => print!("{}", serde_saphyr::to_string(&document(&steps)?)?),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&steps)?)?),
+    }
+    let refused = steps.iter().any(|step| matches!(step.planned, Planned::Refused(_)));
+    assembled.finish().await;
+    Ok(if refused { Status::Partial } else { Status::Success })
+}
+
+async fn plan_server(assembled: &Assembled, recorder: &PlanRuntime, name: &str, entry: &Entry) -> Vec<Step> {
+    let provisioner = &assembled.provisioner;
+    let tools: Vec<_> = entry.tools.iter().filter(|tool| tool.container.is_some()).collect();
+    let mut steps = Vec::new();
+    let step = |tool: Option<&str>, result: Result<Option<Planned>, ProvisionError>| {
+        let planned = match result {
+            Ok(Some(planned)) => planned,
+            Ok(None) => match recorder.take().pop() {
+                Some(request) => Planned::Container(Box::new(request)),
+                None => Planned::Refused("the provisioner started no container".to_owned()),
+            },
+            Err(error) => Planned::Refused(error.to_string()),
+        };
+        Step { server: name.to_owned(), tool: tool.map(str::to_owned), planned }
+    };
+    // An entry of ephemeral tools alone has no server of its own.
+    if tools.is_empty() || entry.image.is_some() || entry.remote.is_some() || entry.sse_endpoint.is_some() {
+        let endpoint = match provisioner.pre_validate(name).await {
+            Ok(()) => provisioner.provision(name, CancellationToken::new()).await,
+            Err(error) => Err(error),
+        };
+        steps.push(step(None, endpoint.map(|endpoint| match endpoint {
+            Endpoint::Container(_) => None,
+            Endpoint::Remote(remote) => Some(Planned::Remote {
+                url: remote.url.expose().to_owned(),
+                headers: remote.headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect(),
+            }),
+        })));
+    }
+    for tool in tools {
+        let result = provisioner.run_tool(name, &tool.name, sample_arguments(&tool.parameters), CancellationToken::new());
+        steps.push(step(Some(&tool.name), result.await.map(|_| None)));
+    }
+    steps
+}
+
+/// An argument for every parameter; a plan shows only their names.
+fn sample_arguments(parameters: &Map<String, Json>) -> Map<String, Json> {
+    let properties = parameters.get("properties").and_then(Json::as_object);
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| {
+            let value = match schema.get("type").and_then(Json::as_str) {
+                Some("array") => json!(["…"]),
+                _ => json!("…"),
+            };
+            (name.clone(), value)
+        })
+        .collect()
+}
+
+fn engine(request: &Request) -> &'static str {
+    if is_embedded(&request.spec.image) { "embedded" } else { "docker" }
+}
+
+fn text(steps: &[Step]) -> String {
+    let mut out = String::new();
+    for step in steps {
+        let what = match &step.tool {
+            Some(tool) => format!("{}, tool {tool}", step.server),
+            None => step.server.clone(),
+        };
+        // Writing to a string cannot fail.
+        let _ = match &step.planned {
+            Planned::Refused(reason) => writeln!(out, "{what}: refused\n  {reason}"),
+            Planned::Remote { url, headers } => {
+                let headers: String = headers.iter().map(|header| format!("\n  header    {header}")).collect();
+                writeln!(out, "{what}: connects to a remote server\n  address   {url}{headers}")
+            }
+            Planned::Container(request) => writeln!(out, "{what}: {}", container_text(request)),
+        };
+    }
+    out
+}
+
+fn container_text(request: &Request) -> String {
+    let spec = &request.spec;
+    let place = match engine(request) {
+        "embedded" => "runs inside the gateway, as WebAssembly",
+        _ => "runs in a container",
+    };
+    let mut lines = vec![place.to_owned(), format!("  image     {}", spec.image)];
+    if !spec.command.is_empty() {
+        let command: Vec<String> = spec.command.iter().map(ToString::to_string).collect();
+        lines.push(format!("  command   {}", command.join(" ")));
+    }
+    lines.extend(spec.environment.iter().map(|(name, value)| format!("  variable  {name}={value}")));
+    lines.extend(spec.volumes.iter().map(|mount| {
+        format!("  volume    {}{}", mount.value, if mount.read_only { " (read-only)" } else { "" })
+    }));
+    lines.extend(spec.user.iter().map(|user| format!("  user      {user}")));
+    lines.extend(spec.hosts.iter().map(|host| format!("  host      {} = {}", host.name, host.address)));
+    lines.extend(spec.labels.iter().map(|(key, text)| format!("  label     {key}={text}")));
+    let network = match (engine(request), spec.network) {
+        ("embedded", _) | (_, provisioning_core::Network::None) => "none",
+        (_, provisioning_core::Network::Declared) => "of the engine",
+    };
+    lines.push(format!("  network   {network}"));
+    lines.push(format!(
+        "  limits    {} CPUs, {} MiB",
+        f64::from(spec.resources.cpu_millis) / 1000.0,
+        spec.resources.memory_bytes >> 20
+    ));
+    let hardening = [
+        (spec.security.read_only_root, "read-only root"),
+        (spec.security.drop_capabilities, "no capabilities"),
+        (spec.security.run_as_non_root, "not as root"),
+    ];
+    let hardening: Vec<&str> = hardening.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+    if !hardening.is_empty() {
+        lines.push(format!("  hardened  {}", hardening.join(", ")));
+    }
+    lines.join("\n")
+}
+
+/// The plan as data: for containers the very request that the engine would get, with names in place of values.
+fn document(steps: &[Step]) -> anyhow::Result<Json> {
+    let steps = steps.iter().map(|step| {
+        let mut item = json!({ "server": step.server });
+        let Some(fields) = item.as_object_mut() else { return Ok(item) };
+        if let Some(tool) = &step.tool {
+            fields.insert("tool".to_owned(), json!(tool));
+        }
+        match &step.planned {
+            Planned::Refused(reason) => fields.insert("refused".to_owned(), json!(reason)),
+            Planned::Remote { url, headers } => {
+                fields.insert("remote".to_owned(), json!({ "url": url, "headers": headers }))
+            }
+            Planned::Container(request) => {
+                fields.insert("runtime".to_owned(), json!(engine(request)));
+                let rendered = match engine(request) {
+                    "embedded" => embedded(request),
+                    _ => docker::render(request)?,
+                };
+                fields.insert("create".to_owned(), rendered)
+            }
+        };
+        Ok(item)
+    });
+    Ok(json!({ "plan": steps.collect::<anyhow::Result<Vec<_>>>()? }))
+}
+
+fn embedded(request: &Request) -> Json {
+    let spec = &request.spec;
+    json!({
+        "image": spec.image,
+        "arguments": spec.command.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "environment": spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        "memoryBytes": spec.resources.memory_bytes,
+        "cpuMillis": spec.resources.cpu_millis,
+    })
+}
