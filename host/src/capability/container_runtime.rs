@@ -4,6 +4,8 @@
 //! values itself, as late as it can, and returns things that release themselves when dropped. It deliberately
 //! knows nothing of guests.
 
+pub mod docker;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
