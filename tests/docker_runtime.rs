@@ -5,12 +5,18 @@ mod contract;
 #[path = "support/engine.rs"]
 mod engine;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::InspectContainerOptions;
+use bollard::models::{ContainerCreateBody, HostConfig, NetworkConnectRequest, NetworkCreateRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptions,
+};
 use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Quiet, RunLimits, RuntimeError};
 use docker_mcp::lease::Reaper;
+use futures::StreamExt;
 use provisioning_core::value::Origin;
 use provisioning_core::{HostAlias, Network, SecurityProfile, Value, VolumeMount};
 
@@ -156,7 +162,7 @@ async fn a_program_that_does_not_exist_is_an_error_and_leaves_nothing() {
 async fn a_container_that_somebody_else_removed_is_released_without_fuss() {
     let (Some(subject), Some(docker)) = (engine::subject().await, engine::engine().await) else { return };
     let mut running = within(subject.runtime.start(subject.request(&subject.images.echo))).await.unwrap();
-    let options = bollard::query_parameters::RemoveContainerOptionsBuilder::default().force(true).build();
+    let options = RemoveContainerOptionsBuilder::default().force(true).build();
     docker.remove_container(running.lease.name(), Some(options)).await.unwrap();
     let mut rest = Vec::new();
     within(tokio::io::AsyncReadExt::read_to_end(&mut running.streams.stdout, &mut rest)).await.unwrap();
@@ -164,4 +170,77 @@ async fn a_container_that_somebody_else_removed_is_released_without_fuss() {
     drop(running);
     subject.expect_nothing_left().await;
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// The gateway's part of the next test: runs in a container and starts a server, whose networks it prints.
+#[tokio::test(flavor = "multi_thread")]
+async fn inside_a_container() {
+    if std::env::var_os("DOCKER_MCP_TEST_INSIDE").is_none() {
+        return;
+    }
+    let docker = engine::engine().await.unwrap();
+    let reaper = Reaper::new();
+    let runtime = engine::runtime(engine::surroundings(), &reaper);
+    let mut request = contract::request(
+        &std::env::var("DOCKER_MCP_TEST_SESSION").unwrap(),
+        &std::env::var("DOCKER_MCP_TEST_IMAGE").unwrap(),
+    );
+    request.spec.network = Network::Declared;
+    let running = within(runtime.start(request)).await.unwrap();
+    let found = docker.inspect_container(running.lease.name(), None::<InspectContainerOptions>).await.unwrap();
+    let mut networks: Vec<_> = found.network_settings.unwrap().networks.unwrap().into_keys().collect();
+    networks.sort();
+    println!("networks: {networks:?}");
+    drop(running);
+    assert!(reaper.drain(contract::PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_in_a_container_attaches_servers_to_its_networks() {
+    let (Some(subject), Some(docker)) = (engine::subject().await, engine::engine().await) else { return };
+    let networks = ["a", "b"].map(|name| format!("docker-mcp-test-{}-{name}", subject.session));
+    for name in &networks {
+        let request = NetworkCreateRequest { name: name.clone(), ..NetworkCreateRequest::default() };
+        docker.create_network(request).await.unwrap();
+    }
+    let image = engine::image(&docker, "shell", "LABEL test=shell").await;
+    let gateway = format!("docker-mcp-test-{}", subject.session);
+    let program = std::env::current_exe().unwrap().display().to_string();
+    // The test program finds its libraries where it found them here.
+    let libraries = ["/lib", "/lib64", "/usr/lib"].into_iter().filter(|path| Path::new(path).exists());
+    let mut binds: Vec<_> = libraries.map(|path| format!("{path}:{path}:ro")).collect();
+    binds.push(format!("{program}:/test:ro"));
+    binds.push("/var/run/docker.sock:/var/run/docker.sock".to_owned());
+    let body = ContainerCreateBody {
+        image: Some(image),
+        entrypoint: Some(["/test", "--exact", "inside_a_container", "--nocapture"].map(str::to_owned).to_vec()),
+        env: Some(vec![
+            "DOCKER_MCP_TEST_INSIDE=1".to_owned(),
+            format!("DOCKER_MCP_TEST_SESSION={}", subject.session),
+            format!("DOCKER_MCP_TEST_IMAGE={}", subject.images.echo),
+        ]),
+        host_config: Some(HostConfig {
+            binds: Some(binds),
+            network_mode: Some(networks[0].clone()),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let options = CreateContainerOptionsBuilder::default().name(&gateway).build();
+    docker.create_container(Some(options), body).await.unwrap();
+    let connect = NetworkConnectRequest { container: gateway.clone(), endpoint_config: None };
+    docker.connect_network(&networks[1], connect).await.unwrap();
+    docker.start_container(&gateway, None::<StartContainerOptions>).await.unwrap();
+    let ended = within(docker.wait_container(&gateway, None::<WaitContainerOptions>).next()).await;
+    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).build();
+    let pieces: Vec<_> = docker.logs(&gateway, Some(options)).collect().await;
+    let log: String = pieces.into_iter().map(|piece| piece.unwrap().to_string()).collect();
+    let force = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    docker.remove_container(&gateway, Some(force)).await.unwrap();
+    subject.expect_nothing_left().await;
+    for name in &networks {
+        docker.remove_network(name).await.unwrap();
+    }
+    assert!(ended.unwrap().is_ok(), "{log}");
+    assert!(log.contains(&format!("networks: {networks:?}")), "{log}");
 }

@@ -57,21 +57,7 @@ pub(crate) struct Subject {
 impl Subject {
     /// A request in the subject's session, with defaults.
     pub(crate) fn request(&self, image: &str) -> Request {
-        Request {
-            identity: Identity { session: self.session.clone(), server: "Contract Server".to_owned(), tool: None },
-            spec: ContainerSpec {
-                image: image.to_owned(),
-                command: Vec::new(),
-                environment: Vec::new(),
-                volumes: Vec::new(),
-                user: None,
-                network: Network::None,
-                hosts: Vec::new(),
-                labels: Vec::new(),
-                resources: Resources::default(),
-                security: SecurityProfile::default(),
-            },
-        }
+        request(&self.session, image)
     }
 
     /// Waits until the reaper has finished and then nothing of the session is left.
@@ -92,6 +78,25 @@ impl Subject {
             }
         };
         within(there).await;
+    }
+}
+
+/// A request with defaults.
+pub(crate) fn request(session: &str, image: &str) -> Request {
+    Request {
+        identity: Identity { session: session.to_owned(), server: "Contract Server".to_owned(), tool: None },
+        spec: ContainerSpec {
+            image: image.to_owned(),
+            command: Vec::new(),
+            environment: Vec::new(),
+            volumes: Vec::new(),
+            user: None,
+            network: Network::None,
+            hosts: Vec::new(),
+            labels: Vec::new(),
+            resources: Resources::default(),
+            security: SecurityProfile::default(),
+        },
     }
 }
 

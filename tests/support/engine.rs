@@ -12,6 +12,7 @@ use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::lease::Reaper;
 use docker_mcp::secrets::{SecretError, SecretStore, SecretText};
 use futures::StreamExt;
+use sha2::{Digest, Sha256};
 
 use crate::contract::{Images, Subject};
 
@@ -97,8 +98,16 @@ async fn images(docker: &Docker) -> Images {
     }
 }
 
-/// Makes an image of a shell with this Dockerfile instruction.
+/// Makes an image of a shell with this Dockerfile instruction, once: its tag comes from the instruction.
 pub(crate) async fn image(docker: &Docker, name: &str, instruction: &str) -> String {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let repository = format!("docker-mcp-test/{name}");
+    let tag: String = Sha256::digest(instruction).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let reference = format!("{repository}:{tag}");
+    if docker.inspect_image(&reference).await.is_ok() {
+        return reference;
+    }
     let root = tempfile::tempdir().unwrap();
     let bin = root.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -108,16 +117,15 @@ pub(crate) async fn image(docker: &Docker, name: &str, instruction: &str) -> Str
     }
     let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-cf", "-", "."]).output().unwrap();
     assert!(tar.status.success());
-    let repository = format!("docker-mcp-test/{name}");
     let options = CreateImageOptionsBuilder::default()
         .from_src("-")
         .repo(&repository)
-        .tag("1")
+        .tag(&tag)
         .changes(vec![instruction.to_owned()])
         .build();
     let mut reports = docker.create_image(Some(options), Some(bollard::body_full(tar.stdout.into())), None);
     while let Some(report) = reports.next().await {
         report.unwrap();
     }
-    format!("{repository}:1")
+    reference
 }
