@@ -7,6 +7,7 @@
 mod host;
 pub mod plan;
 pub mod routed;
+pub mod docker;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,0 +1,107 @@
+//! The Docker Engine as a container runtime, over its HTTP API.
+//!
+//! Owns everything that speaks to an engine; `bollard` is used nowhere else. It decides nothing: requests come
+//! judged, and it never calls the `docker` command line.
+
+pub mod connect;
+pub mod create;
+
+mod client;
+mod credentials;
+mod error;
+mod images;
+mod names;
+mod own_networks;
+mod reference;
+mod removal;
+mod run;
+mod start;
+mod stderr;
+mod streams;
+mod texts;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use self::client::{Client, Engine};
+use self::connect::Surroundings;
+use self::create::VolumeCheck;
+use self::own_networks::Evidence;
+use super::{Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError};
+use crate::lease::Reaper;
+use crate::secrets::SecretStore;
+
+/// Runs containers on a Docker Engine.
+pub struct DockerRuntime {
+    backend: Arc<Backend>,
+}
+
+/// What the steps of starting a container share.
+struct Backend {
+    engine: Engine,
+    images: images::Images,
+    networks: OnceCell<Vec<String>>,
+    secrets: Arc<dyn SecretStore>,
+    volume_check: Arc<VolumeCheck>,
+    reaper: Reaper,
+}
+
+impl DockerRuntime {
+    /// A runtime on the engine that the surroundings name. The engine is looked for on first use: if it is away,
+    /// the operations say so, not this.
+    ///
+    /// `volume_check` normalises a volume, or says why it is refused.
+    pub fn new(
+        surroundings: Surroundings,
+        secrets: Arc<dyn SecretStore>,
+        volume_check: Arc<VolumeCheck>,
+        reaper: Reaper,
+    ) -> Self {
+        let engine = Engine::new(surroundings);
+        let images = images::Images::default();
+        let networks = OnceCell::new();
+        Self { backend: Arc::new(Backend { engine, images, networks, secrets, volume_check, reaper }) }
+    }
+}
+
+impl std::fmt::Debug for DockerRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DockerRuntime").finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// The gateway's own networks, found out once.
+    async fn networks(&self, client: &Client) -> &[String] {
+        let detect = || async {
+            let evidence = tokio::task::spawn_blocking(|| Evidence::read(Path::new("/"))).await.unwrap_or_default();
+            own_networks::detect(client, &evidence).await
+        };
+        self.networks.get_or_init(detect).await
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for DockerRuntime {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn prepare(&self, image: &str, progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
+        let backend = &self.backend;
+        let client = backend.engine.client().await?;
+        let config_directory = backend.engine.surroundings().config_directory();
+        backend.images.prepare(client, config_directory, image, progress).await
+    }
+
+    async fn start(&self, request: Request) -> Result<Running, RuntimeError> {
+        start::start(Arc::clone(&self.backend), request).await
+    }
+
+    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
+        run::run(Arc::clone(&self.backend), request, limits).await
+    }
+}

@@ -1,0 +1,79 @@
+//! Registry credentials from the Docker configuration: stored there, or with a credential helper.
+//!
+//! They are handed to the engine for one pull and kept nowhere.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+
+/// How long a credential helper may take; some ask the person in front of the screen.
+const HELPER: Duration = Duration::from_secs(60);
+
+/// The key under which credentials for Docker Hub are stored.
+const HUB: &str = "https://index.docker.io/v1/";
+
+/// The credentials for a registry, if there are any. Whatever is wrong with them is logged and the pull is tried
+/// without: most images are public, and a refusal by the registry says what to do.
+pub(super) async fn find(directory: Option<PathBuf>, registry: &str) -> Option<DockerCredentials> {
+    let directory = directory?;
+    let server = if registry == "docker.io" { HUB } else { registry }.to_owned();
+    let lookup = {
+        let server = server.clone();
+        tokio::task::spawn_blocking(move || read(&directory, &server))
+    };
+    match tokio::time::timeout(HELPER, lookup).await {
+        Ok(Ok(Ok(credential))) => credential.map(|credential| into_credentials(credential, server)),
+        Ok(Ok(Err(reason))) => {
+            tracing::warn!(registry, reason, "no credentials for the registry; trying without");
+            None
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(registry, %error, "the look-up of credentials failed; trying without");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(registry, "the credential helper does not answer; trying without credentials");
+            None
+        }
+    }
+}
+
+/// The messages of helpers may quote what they store, so none is passed on.
+fn read(directory: &Path, server: &str) -> Result<Option<DockerCredential>, &'static str> {
+    let file = match std::fs::File::open(directory.join("config.json")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(_) => return Err("the Docker configuration cannot be read"),
+    };
+    match docker_credential::get_credential_from_reader(std::io::BufReader::new(file), server) {
+        Ok(credential) => Ok(Some(credential)),
+        Err(CredentialRetrievalError::NoCredentialConfigured | CredentialRetrievalError::ConfigNotFound) => Ok(None),
+        Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => {
+            Ok(None)
+        }
+        Err(CredentialRetrievalError::HelperFailure { .. }) => Err("the credential helper failed"),
+        Err(CredentialRetrievalError::HelperCommunicationError) => Err("the credential helper cannot be run"),
+        Err(CredentialRetrievalError::MalformedHelperResponse) => Err("the credential helper's answer is malformed"),
+        Err(CredentialRetrievalError::ConfigReadError) => Err("the Docker configuration is malformed"),
+        Err(CredentialRetrievalError::CredentialDecodingError | CredentialRetrievalError::CredentialMismatchError) => {
+            Err("the stored credentials are malformed; run `docker login` again")
+        }
+    }
+}
+
+fn into_credentials(credential: DockerCredential, server: String) -> DockerCredentials {
+    let serveraddress = Some(server);
+    match credential {
+        DockerCredential::IdentityToken(token) => {
+            DockerCredentials { identitytoken: Some(token), serveraddress, ..DockerCredentials::default() }
+        }
+        DockerCredential::UsernamePassword(username, password) => DockerCredentials {
+            username: Some(username),
+            password: Some(password),
+            serveraddress,
+            ..DockerCredentials::default()
+        },
+    }
+}
