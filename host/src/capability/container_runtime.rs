@@ -4,6 +4,9 @@
 //! values itself, as late as it can, and returns things that release themselves when dropped. It deliberately
 //! knows nothing of guests.
 
+pub mod embedded;
+pub mod fake;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
