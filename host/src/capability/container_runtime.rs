@@ -8,6 +8,8 @@ mod host;
 pub mod plan;
 pub mod routed;
 pub mod docker;
+pub mod embedded;
+pub mod fake;
 
 use std::collections::VecDeque;
 use std::fmt;

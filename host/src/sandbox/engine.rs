@@ -92,7 +92,8 @@ impl Clock {
             holders = clock.changed.wait_timeout(holders, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
         if *holders > 0 {
-            drop(clock.changed.wait_timeout(holders, TICK));
+            // Until the time is over: a guard taken meanwhile must not shorten the tick.
+            drop(clock.changed.wait_timeout_while(holders, TICK, |_| true));
         }
         true
     }

@@ -1,0 +1,184 @@
+//! Running MCP servers that are WASI components in this process: standard streams, the declared arguments and
+//! environment, clocks and random numbers, and nothing else.
+//!
+//! It deliberately gives no files, no network and no user: an entry that needs one of them is refused, not run
+//! without. Limits hold as in a container: memory is bounded, and a busy guest gives way at every tick of the
+//! engine's clock.
+
+mod guest;
+mod image;
+mod limits;
+mod pipe;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+
+use self::guest::{Guest, Launch};
+use self::image::Images;
+pub use self::image::is_embedded;
+use super::{
+    Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
+    Streams,
+};
+use crate::lease::{Lease, Reaper};
+use crate::sandbox::engine::Engine;
+use crate::secrets::{SecretStore, materialise};
+
+/// The image reference of the sample server.
+pub const SAMPLE: &str = "embedded:sample";
+
+/// The longest line of standard error that is kept in one piece, in bytes.
+const LINE_BYTES: u64 = 8 << 10;
+
+/// Runs servers in this process.
+pub struct EmbeddedRuntime {
+    engine: Engine,
+    reaper: Reaper,
+    secrets: Arc<dyn SecretStore>,
+    images: Images,
+    started: AtomicU64,
+}
+
+impl EmbeddedRuntime {
+    /// A runtime. Relative image paths are looked up below `base`; the image `embedded:NAME` is `builtin[NAME]`.
+    ///
+    /// # Errors
+    /// If the engine cannot link WASI, which is a fault of the build.
+    pub fn new(
+        engine: Engine,
+        reaper: Reaper,
+        secrets: Arc<dyn SecretStore>,
+        base: PathBuf,
+        builtin: BTreeMap<&'static str, &'static [u8]>,
+    ) -> Result<Self, RuntimeError> {
+        let linker = guest::linker(&engine)
+            .map_err(|error| RuntimeError::Engine(format!("the embedded runtime cannot link WASI: {error:#}")))?;
+        let images = Images::new(engine.clone(), linker, base, builtin);
+        Ok(Self { engine, reaper, secrets, images, started: AtomicU64::new(0) })
+    }
+
+    /// Starts a guest. Dropping the lease ends it.
+    async fn launch(&self, request: &Request) -> Result<(Guest, Lease), RuntimeError> {
+        refuse_what_there_is_not(request)?;
+        let command = self.images.load(&request.spec.image).await?;
+        let launch = self.materialise(request).await?;
+        let (guest, instantiated) = Guest::spawn(&self.engine, command, launch);
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let name = format!("embedded-{}-{number}", request.identity.session);
+        let stopping = guest.clone();
+        let lease = self.reaper.lease(name, move || stopping.stop());
+        match instantiated.await {
+            Ok(Ok(())) => Ok((guest, lease)),
+            Ok(Err(reason)) => {
+                Err(RuntimeError::Image { image: request.spec.image.clone(), reason: format!("it cannot start: {reason}") })
+            }
+            Err(_) => Err(RuntimeError::Engine("the process is about to end".to_owned())),
+        }
+    }
+
+    async fn materialise(&self, request: &Request) -> Result<Launch, RuntimeError> {
+        let mut arguments = Vec::with_capacity(request.spec.command.len());
+        for value in &request.spec.command {
+            arguments.push(materialise(value, &*self.secrets).await?.expose().to_owned());
+        }
+        let mut environment = Vec::with_capacity(request.spec.environment.len());
+        for (name, value) in &request.spec.environment {
+            environment.push((name.clone(), materialise(value, &*self.secrets).await?.expose().to_owned()));
+        }
+        Ok(Launch { arguments, environment, resources: request.spec.resources })
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for EmbeddedRuntime {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn prepare(&self, image: &str, _progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
+        self.images.load(image).await.map(drop)
+    }
+
+    async fn start(&self, request: Request) -> Result<Running, RuntimeError> {
+        let (guest, lease) = self.launch(&request).await?;
+        let stderr = StderrTail::default();
+        tokio::spawn(follow(guest.stderr.reader(), request.identity.server, stderr.clone()));
+        let streams =
+            Streams { stdin: Box::new(guest.stdin.writer()), stdout: Box::new(guest.stdout.reader()), stderr };
+        Ok(Running { lease, streams })
+    }
+
+    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
+        let (guest, lease) = self.launch(&request).await?;
+        guest.stdin.close_writer();
+        let all = async {
+            let (stdout, stderr) = tokio::join!(
+                capture(guest.stdout.reader(), limits.output_bytes),
+                capture(guest.stderr.reader(), limits.output_bytes)
+            );
+            Completed { exit_code: guest.ended().await, stdout, stderr }
+        };
+        let completed = tokio::time::timeout(limits.time, all).await;
+        lease.release().await;
+        completed
+            .map_err(|_| RuntimeError::TimedOut { what: request.spec.image.clone(), seconds: limits.time.as_secs() })
+    }
+}
+
+/// An entry that asks for something that embedded servers do not have would not work as it was meant to.
+fn refuse_what_there_is_not(request: &Request) -> Result<(), RuntimeError> {
+    let spec = &request.spec;
+    let asked = [
+        (!spec.volumes.is_empty(), "volumes", "has no files"),
+        (spec.user.is_some(), "a user", "has no users"),
+        (!spec.hosts.is_empty(), "host names", "has no network"),
+    ];
+    if let Some((_, what, why)) = asked.into_iter().find(|(asked, ..)| *asked) {
+        return Err(RuntimeError::Invalid(format!(
+            "server `{}` asks for {what}, but an embedded server {why}; remove that from its catalog entry or use a \
+             container image",
+            request.identity.server
+        )));
+    }
+    match spec.environment.iter().find(|(name, _)| name.is_empty() || name.contains(['=', '\0'])) {
+        Some((name, _)) => {
+            Err(RuntimeError::Invalid(format!("`{name}` cannot be the name of an environment variable; rename it")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Logs standard error line by line and keeps the last lines.
+async fn follow(reader: impl AsyncRead + Unpin, server: String, tail: StderrTail) {
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(LINE_BYTES).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                // Escape sequences would let a server write over the operator's terminal.
+                let text: String =
+                    text.trim_end().chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
+                tracing::info!(target: "server", server, "{text}");
+                tail.push(&text);
+            }
+        }
+    }
+}
+
+/// Reads to the end, keeping at most `limit` bytes.
+async fn capture(mut reader: impl AsyncRead + Unpin, limit: usize) -> Captured {
+    let mut captured = Captured::default();
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        captured.extend(buffer.get(..count).unwrap_or_default(), limit);
+    }
+    captured
+}
