@@ -1,0 +1,49 @@
+# The checks themselves, one function each. Sourced by .ci/run.
+# shellcheck shell=bash
+
+# Longest a check may take, so that one that hangs is reported as such and the run ends in time.
+limit() { timeout --kill-after=30 "$@"; }
+
+check_format() {
+    limit 300 cargo fmt --all --check
+}
+
+check_lint() {
+    # All of it natively, with its tests; then the guests again for what they are built for, because some of their
+    # code exists only there.
+    limit 1800 cargo clippy --locked --workspace --all-targets -- -D warnings
+    limit 900 cargo clippy --locked --workspace --exclude docker-mcp --exclude sample-server \
+        --target wasm32-unknown-unknown -- -D warnings
+    limit 900 cargo clippy --locked --package sample-server --target wasm32-wasip2 -- -D warnings
+    if command -v shellcheck >/dev/null; then shellcheck .ci/run .ci/lib/*.sh scripts/*; fi
+}
+
+check_docs() {
+    RUSTDOCFLAGS='-D warnings' limit 1800 cargo doc --locked --no-deps
+}
+
+check_dependencies() {
+    install_cargo_deny
+    # The advisory database is not on a package registry: `just advisories` asks it.
+    limit 300 cargo deny --log-level error check bans licenses sources
+}
+
+# The command that README.md tells a newcomer to run is the one that runs.
+check_tests() {
+    local command
+    command=$(readme_command tests)
+    if [[ -z $command ]]; then
+        echo 'README.md has no code block after `<!-- ci:tests -->`; put the test command there'
+        return 1
+    fi
+    echo "from README.md: $command"
+    limit 3000 bash -euo pipefail -c "$command"
+}
+
+# readme_command NAME: the code block that follows the comment `<!-- ci:NAME -->`.
+readme_command() {
+    awk -v marker="<!-- ci:$1 -->" '
+        $0 == marker { found = 1; next }
+        found && /^```/ { if (inside) exit; inside = 1; next }
+        inside { print }' README.md
+}
