@@ -176,10 +176,9 @@ fn review(name: &str, text: &str) -> Vec<String> {
                 complaints.push(format!("{at}: uses `{word}`, which belongs to {}", library.places.join(", ")));
             }
         }
-        if PRINTING.contains(&word.as_str()) && tokens.get(index + 1).is_some_and(|next| next.is('!')) {
-            if !is_in(name, PRINTERS) {
-                complaints.push(format!("{at}: prints with `{word}!`; log with `tracing` or return it to `cli`"));
-            }
+        let prints = PRINTING.contains(&word.as_str()) && tokens.get(index + 1).is_some_and(|next| next.is('!'));
+        if prints && !is_in(name, PRINTERS) {
+            complaints.push(format!("{at}: prints with `{word}!`; log with `tracing` or return it to `cli`"));
         }
         if name.starts_with(PURE) {
             complaints.extend(reach(&tokens, index).map(|what| format!("{at}: core reaches for `{what}`")));

@@ -1,4 +1,5 @@
-# Starts a Docker Engine if none answers, and stops the one that was started. Sourced by .ci/run; also `just engine`.
+# Starts a Docker Engine if none answers, and stops the one that was started. Sourced by .ci/run and scripts/engine,
+# which set `logs`.
 # shellcheck shell=bash
 
 socket=/var/run/docker.sock

@@ -1,4 +1,4 @@
-# Makes a bare machine ready to build: system packages, toolchain, crates. Sourced by .ci/run; also `just setup`.
+# Makes a bare machine ready to build: system packages, toolchain, crates. Sourced by .ci/run and scripts/engine.
 # shellcheck shell=bash
 
 # An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`.

@@ -36,7 +36,7 @@ impl Engine {
         docker
             .ping()
             .await
-            .map_err(|error| format!("no Docker Engine answers: {error}; start one with `just engine`"))?;
+            .map_err(|error| format!("no Docker Engine answers: {error}; start one with `scripts/engine start`"))?;
         for image in ["mcp-test/everything:1", "mcp-test/time:1"] {
             let found = docker.inspect_image(image).await;
             found.map_err(|_| format!("image `{image}` is missing; make it with `scripts/test-images`"))?;
