@@ -1,0 +1,59 @@
+# Everyday commands. `just` without arguments lists them; each is short enough to type by hand.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_default:
+    @just --list --unsorted
+
+# Get the pinned toolchain, its wasm targets and the crates
+setup:
+    rustup toolchain install
+    cargo fetch --locked
+
+# Install the system packages for engine tests (Debian, as root)
+setup-system:
+    scripts/engine packages
+
+# Run the main job on the embedded runtime with the sample server
+demo:
+    cargo run -- demo
+
+# Run all tests; those that need a Docker Engine skip without one
+test *ARGUMENTS:
+    cargo test {{ARGUMENTS}}
+
+# Start a Docker Engine if none answers (as root)
+engine:
+    scripts/engine start
+
+# Stop the Docker Engine that `just engine` started
+engine-stop:
+    scripts/engine stop
+
+# Make the local images of real MCP servers that the Docker tests use
+images:
+    scripts/test-images
+
+# Format the sources
+format:
+    cargo fmt --all
+
+# Formatting and lints as the gate has them
+lint:
+    .ci/run format lint
+
+# Build the API documentation; a warning is an error
+docs:
+    .ci/run docs
+
+# Check licences, banned crates and sources of the dependency tree
+deny:
+    .ci/run dependencies
+
+# Ask the advisory database, which needs access to GitHub
+advisories:
+    cargo deny check advisories
+
+# Everything that must hold before a change is merged (Debian, as root)
+gate:
+    .ci/run

@@ -1,0 +1,272 @@
+//! The main job against a real Docker Engine and real third-party MCP servers: a client connects to the built
+//! gateway, servers are provisioned from a catalog, calls reach them, and nothing remains.
+//!
+//! Needs the images of `scripts/test-images`. What single parts do is tested with the parts.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
+
+use std::time::{Duration, Instant};
+
+use rmcp::model::{GetPromptRequestParams, ReadResourceRequestParams};
+use serde_json::{Value, json};
+
+use watched_engine::{Engine, History};
+use gateway::{PATIENCE, Setup, call};
+
+#[path = "support/watched_engine.rs"]
+mod watched_engine;
+#[path = "support/gateway.rs"]
+mod gateway;
+
+#[tokio::test]
+async fn tools_of_two_real_servers_are_listed_and_called() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["everything", "time"], &[]).await;
+
+    let tools = gateway.tools().await;
+    for tool in ["echo", "get-sum", "get_current_time", "convert_time"] {
+        assert!(tools.iter().any(|own| own == tool), "`{tool}` is missing in {tools:?}");
+    }
+    assert_eq!(gateway.text("echo", json!({"message": "hello"})).await, "Echo: hello");
+    let time: Value =
+        serde_json::from_str(&gateway.text("get_current_time", json!({"timezone": "Europe/Paris"})).await).unwrap();
+    assert_eq!(time["timezone"], "Europe/Paris");
+
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("everything"), 0).await;
+    engine.wait_for(&setup.name("time"), 0).await;
+}
+
+#[tokio::test]
+async fn prompts_and_resources_are_forwarded() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["everything"], &[]).await;
+    let client = gateway.client();
+
+    let prompts = client.list_all_prompts().await.unwrap();
+    assert!(prompts.iter().any(|prompt| prompt.name == "args-prompt"), "{prompts:?}");
+    let arguments = serde_json::from_value(json!({"city": "Oslo"})).unwrap();
+    let prompt = client.get_prompt(GetPromptRequestParams::new("args-prompt").with_arguments(arguments)).await;
+    assert!(serde_json::to_string(&prompt.unwrap()).unwrap().contains("Oslo"));
+
+    let resources = client.list_all_resources().await.unwrap();
+    let uri = "demo://resource/static/document/features.md";
+    assert!(resources.iter().any(|resource| resource.uri == uri), "{resources:?}");
+    let read = client.read_resource(ReadResourceRequestParams::new(uri)).await.unwrap();
+    let read = serde_json::to_value(read).unwrap();
+    assert_eq!(read["contents"][0]["uri"], uri);
+    assert!(read["contents"][0]["text"].as_str().is_some_and(|text| !text.is_empty()));
+    let templates = client.list_all_resource_templates().await.unwrap();
+    assert_eq!(templates.len(), 2, "{templates:?}");
+
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("everything"), 0).await;
+}
+
+#[tokio::test]
+async fn a_container_carries_the_gateways_labels_and_hardening() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["time"], &["--long-lived", "--cpus", "2", "--memory", "512Mb"]).await;
+    gateway.text("get_current_time", json!({"timezone": "UTC"})).await;
+
+    let server = setup.name("time");
+    let containers = engine.wait_for(&server, 1).await;
+    let container = engine.inspect(&containers[0]).await;
+    let labels = container.config.unwrap().labels.unwrap();
+    for (key, text) in [
+        ("docker-mcp", "true"),
+        ("docker-mcp-tool-type", "mcp"),
+        ("docker-mcp-name", &server),
+        ("docker-mcp-transport", "stdio"),
+    ] {
+        assert_eq!(labels.get(key).map(String::as_str), Some(text), "{labels:?}");
+    }
+    let host = container.host_config.unwrap();
+    assert_eq!(host.init, Some(true));
+    assert_eq!(host.nano_cpus, Some(2_000_000_000));
+    assert_eq!(host.memory, Some(512 << 20));
+    assert!(host.security_opt.unwrap().iter().any(|option| option.starts_with("no-new-privileges")));
+    assert_eq!(host.network_mode.as_deref(), Some("none"), "the entry says `disableNetwork`");
+
+    assert!(gateway.close().await.success());
+    engine.wait_for(&server, 0).await;
+}
+
+#[tokio::test]
+async fn every_call_gets_a_fresh_container_that_is_removed_afterwards() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["time"], &[]).await;
+    let server = setup.name("time");
+    gateway.tools().await;
+    engine.wait_for(&server, 0).await;
+    let before = engine.history(&server).await;
+
+    for _ in 0..3 {
+        gateway.text("get_current_time", json!({"timezone": "UTC"})).await;
+        engine.wait_for(&server, 0).await;
+    }
+    let after = engine.history(&server).await;
+    assert_eq!(after, History { created: before.created + 3, destroyed: before.destroyed + 3 });
+    assert!(gateway.close().await.success());
+}
+
+#[tokio::test]
+async fn a_long_lived_server_keeps_one_container_and_its_state() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    // The entry says `longLived`.
+    let gateway = setup.gateway(&["memory"], &[]).await;
+    let entity = json!({"name": "Ada", "entityType": "person", "observations": ["writes programs"]});
+    gateway.text("create_entities", json!({"entities": [entity]})).await;
+    let first = engine.wait_for(&setup.name("memory"), 1).await;
+    let graph = gateway.text("read_graph", json!({})).await;
+    assert!(graph.contains("Ada"), "{graph}");
+    assert_eq!(engine.containers(&setup.name("memory")).await, first);
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("memory"), 0).await;
+}
+
+#[tokio::test]
+async fn configuration_and_secrets_reach_the_server_and_nobody_else() {
+    let Some(_engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let secrets = setup.file("secrets.env", "everything.token=tok$en-4711\n");
+    let config = setup.file("config.yaml", "everything:\n  greeting: good-morning-0815\n");
+    let more = ["--secrets", secrets.to_str().unwrap(), "--config", config.to_str().unwrap(), "--verbose"];
+    let gateway = setup.gateway(&["everything"], &more).await;
+
+    let environment: Value = serde_json::from_str(&gateway.text("get-env", json!({})).await).unwrap();
+    assert_eq!(environment["EVERYTHING_TOKEN"], "tok$en-4711");
+    assert_eq!(environment["GREETING"], "good-morning-0815");
+    let log = gateway.log();
+    assert!(!log.contains("4711") && !log.contains("0815"), "a private value is in the log:\n{log}");
+    assert!(gateway.close().await.success());
+}
+
+#[tokio::test]
+async fn an_ephemeral_tool_gets_its_arguments_as_they_are() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["shell"], &[]).await;
+    assert_eq!(gateway.tools().await, ["words"]);
+    let hostile = "$(id); `id` 'a\"b\\";
+    let text = gateway.text("words", json!({"text": hostile, "more": ["two words", ""]})).await;
+    assert_eq!(text, format!("{hostile}\ntwo words\n\n"));
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("shell"), 0).await;
+}
+
+#[tokio::test]
+async fn sigterm_during_a_call_removes_the_container() {
+    ends_cleanly_during_a_call("TERM").await;
+}
+
+#[tokio::test]
+async fn sigint_during_a_call_removes_the_container() {
+    ends_cleanly_during_a_call("INT").await;
+}
+
+async fn ends_cleanly_during_a_call(signal: &str) {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["everything"], &[]).await;
+    let server = setup.name("everything");
+    gateway.tools().await;
+    engine.wait_for(&server, 0).await;
+    let client = gateway.client().clone();
+    let arguments = json!({"duration": 60, "steps": 2});
+    let pending = tokio::spawn(async move { call(&client, "trigger-long-running-operation", arguments).await });
+    engine.wait_for(&server, 1).await;
+
+    let start = Instant::now();
+    gateway.signal(signal).await;
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?} to end", start.elapsed());
+    // The gateway waits for its containers before it ends, so there is nothing to wait for here.
+    assert_eq!(engine.containers(&server).await, Vec::<String>::new());
+    tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_missing_image_stops_only_its_own_server() {
+    let Some(_engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    setup.add("absent", "image: localhost:1/mcp-test/no-such-image:1");
+    let gateway = setup.gateway(&["absent", "time"], &[]).await;
+    let tools = gateway.tools().await;
+    assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
+    let log = gateway.log();
+    assert!(log.contains("no-such-image") && log.contains(&setup.name("absent")), "{log}");
+    assert!(gateway.close().await.success());
+}
+
+#[tokio::test]
+async fn a_server_that_ends_at_once_or_talks_garbage_is_reported_and_removed() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    setup.add("ends", "image: mcp-test/busybox:1\ncommand: [sh, -c, 'echo cannot find my licence >&2; exit 3']");
+    setup.add("garbage", "image: mcp-test/busybox:1\ncommand: [sh, -c, 'yes this is no protocol | head -n 100; cat']");
+    let more = ["--max-server-startup-timeout", "5"];
+    let gateway = setup.gateway(&["ends", "garbage", "time"], &more).await;
+    assert!(gateway.tools().await.iter().any(|tool| tool == "get_current_time"));
+    let log = gateway.log();
+    for server in ["ends", "garbage"] {
+        assert!(log.contains(&setup.name(server)), "`{server}` is not mentioned in:\n{log}");
+        engine.wait_for(&setup.name(server), 0).await;
+    }
+    assert!(log.contains("cannot find my licence"), "what the server said is missing in:\n{log}");
+    assert!(gateway.close().await.success());
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_plan_without_an_engine() {
+    let setup = Setup::new();
+    let secrets = setup.file("secrets.env", "everything.token=tok$en-4711\n");
+    let mut command = setup.command();
+    command.env("DOCKER_HOST", "unix:///nonexistent/docker.sock").args(["gateway", "run", "--dry-run"]);
+    command.arg("--secrets").arg(secrets).args(setup.selection(&["everything", "time"]));
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+    let (plan, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{log}");
+    for text in ["mcp-test/everything:1", "mcp-test/time:1", "--local-timezone=UTC", "EVERYTHING_TOKEN"] {
+        assert!(plan.contains(text), "`{text}` is missing in:\n{plan}");
+    }
+    assert!(!plan.contains("4711") && !log.contains("4711"), "a secret is in the plan");
+}
+
+#[tokio::test]
+async fn the_tools_commands_list_and_call() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let listed = setup.run(&tools_command(&setup, &["ls"])).await;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    assert!(text.contains("get_current_time") && text.contains("convert_time"), "{text}");
+
+    let called = setup.run(&tools_command(&setup, &["call", "get_current_time", "timezone=Asia/Tokyo"])).await;
+    assert!(called.status.success(), "{}", String::from_utf8_lossy(&called.stderr));
+    assert!(String::from_utf8_lossy(&called.stdout).contains("Asia/Tokyo"));
+
+    let unknown = setup.run(&tools_command(&setup, &["call", "no_such_tool"])).await;
+    assert!(!unknown.status.success());
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no_such_tool"));
+    engine.wait_for(&setup.name("time"), 0).await;
+}
+
+/// `docker-mcp tools …` with the gateway's own arguments behind `--gateway-arg`, as in `docker mcp`.
+fn tools_command(setup: &Setup, arguments: &[&str]) -> Vec<String> {
+    let mut command = vec!["tools".to_owned()];
+    command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    command.extend(setup.selection(&["time"]).into_iter().map(|argument| format!("--gateway-arg={argument}")));
+    command
+}
