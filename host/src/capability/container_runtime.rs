@@ -207,6 +207,11 @@ pub trait ContainerRuntime: Send + Sync {
     /// The name that guests and people see.
     fn name(&self) -> &'static str;
 
+    /// The name of the engine that an image would run on, where one runtime stands for several.
+    fn name_for(&self, _image: &str) -> &'static str {
+        self.name()
+    }
+
     /// Makes sure that the image is there, pulling it if need be. Safe to repeat; concurrent calls for one image
     /// pull once.
     ///

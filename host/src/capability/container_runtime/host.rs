@@ -20,7 +20,8 @@ const STOP_TIME: Duration = Duration::from_secs(30);
 impl Host for Context {
     async fn name(&mut self) -> wasmtime::Result<String> {
         self.count_call()?;
-        Ok(self.runtime.name().to_owned())
+        let image = self.scope.as_ref().and_then(|scope| scope.image());
+        Ok(image.map_or_else(|| self.runtime.name(), |image| self.runtime.name_for(image)).to_owned())
     }
 
     async fn run(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Completed>, Failure> {

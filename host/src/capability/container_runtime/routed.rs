@@ -32,6 +32,10 @@ impl ContainerRuntime for Routed {
         self.engine.name()
     }
 
+    fn name_for(&self, image: &str) -> &'static str {
+        self.of(image).name()
+    }
+
     async fn prepare(&self, image: &str, progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
         self.of(image).prepare(image, progress).await
     }

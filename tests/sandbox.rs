@@ -1,0 +1,423 @@
+//! The sandbox with real components: the built-in one, one that misbehaves in every way, and one composed with
+//! `wac`. The container runtime behind them is in memory; what leaves the sandbox is what counts here.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may end with a panic")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use docker_mcp::builtin;
+use docker_mcp::capability::container_runtime::fake::FakeRuntime;
+use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
+use docker_mcp::catalog::{Catalog, Entry};
+use docker_mcp::lease::Reaper;
+use docker_mcp::policy::grants::Grants;
+use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
+use docker_mcp::provision::{Endpoint, Provision, ProvisionError, RemoteTransport};
+use docker_mcp::resolve::ServerSettings;
+use docker_mcp::sandbox::Limits;
+use docker_mcp::sandbox::component::Source;
+use docker_mcp::sandbox::engine::Engine;
+use docker_mcp::secrets::{SecretError, SecretStore, SecretText};
+use provisioning_core::{Network, Resources};
+use serde_json::{Map, Value as Json, json};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const ALL: &str = "secret-resolver,config-resolver,container-runtime,remote-endpoint,log";
+
+/// A server of everything, under the name that tells the hostile component what to do.
+const CATALOG: &str = r"
+registry:
+  NAME:
+    image: img
+    command: ['--path={{NAME.path}}', '{{NAME.more}}']
+    env:
+      - {name: URL, value: 'https://{{NAME.user}}@host'}
+      - {name: EMPTY, value: '{{NAME.nothing}}'}
+      - {name: HEADER, value: 'Bearer $TOKEN'}
+    secrets:
+      - {name: NAME.token, env: TOKEN}
+      - {name: NAME.optional, env: OPTIONAL, required: false}
+    volumes: ['data:/data', '{{NAME.path|volume}}']
+    user: '{{NAME.uid}}'
+    disableNetwork: true
+    extraHosts: ['db:10.0.0.1']
+    tools:
+      - name: shout
+        parameters: {type: object, properties: {text: {type: string}}}
+        container: {image: tool, command: ['{{text}}', '$TOKEN']}
+";
+
+struct Secrets;
+
+#[async_trait]
+impl SecretStore for Secrets {
+    async fn get(&self, name: &str) -> Result<SecretText, SecretError> {
+        match name.ends_with(".token") && !name.starts_with("unset") {
+            true => Ok(SecretText::new("canary-secret".to_owned())),
+            false => Err(SecretError::Missing { name: name.to_owned(), remedy: "set it".to_owned() }),
+        }
+    }
+}
+
+struct World {
+    provisioner: SandboxedProvisioner,
+    runtime: Arc<FakeRuntime>,
+    reaper: Reaper,
+}
+
+impl World {
+    /// One server with this name and the catalog above, behind a component.
+    fn new(component: Source, grants: &str, name: &str) -> Self {
+        Self::with(component, grants, name, &CATALOG.replace("NAME", name))
+    }
+
+    fn with(component: Source, grants: &str, name: &str, catalog: &str) -> Self {
+        let (catalog, _) = Catalog::parse(Path::new("test.yaml"), catalog).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::of_entry(component, grants, name, entry)
+    }
+
+    fn of_entry(component: Source, grants: &str, name: &str, entry: Entry) -> Self {
+        let reaper = Reaper::new();
+        let secrets: Arc<dyn SecretStore> = Arc::new(Secrets);
+        let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
+            .image("img", |process| async move {
+                drop(process);
+                std::future::pending().await
+            })
+            .image("tool", |_| async { 0 })
+            .image("registry.example/evil:1", |_| async { 0 });
+        let runtime = Arc::new(runtime);
+        let config = json!({
+            name.replace('.', "_"): {"path": "/canary/config", "more": "x y", "user": "canary-user", "uid": "1000"}
+        });
+        let Json::Object(config) = config else { unreachable!() };
+        let provisioner = SandboxedProvisioner::new(Setup {
+            engine: Engine::new(Some(&cache())).unwrap(),
+            component,
+            grants: grants.parse().unwrap(),
+            session: "test".to_owned(),
+            runtime: runtime.clone(),
+            servers: vec![ServerSettings {
+                name: name.to_owned(),
+                entry: Arc::new(entry),
+                config: Arc::new(config),
+                secrets,
+                resources: Resources::default(),
+                long_lived: false,
+            }],
+            startup_timeout: PATIENCE,
+            tool_timeout: RunLimits::default().time,
+            limits: Limits::default(),
+            progress: Arc::new(Quiet),
+            dry_run: false,
+        });
+        Self { provisioner, runtime, reaper }
+    }
+
+    async fn provision(&self, name: &str) -> Result<Endpoint, ProvisionError> {
+        tokio::time::timeout(PATIENCE, self.provisioner.provision(name, CancellationToken::new()))
+            .await
+            .expect("an operation ends in bounded time")
+    }
+
+    /// The one container that was asked for.
+    fn request(&self) -> Request {
+        let mut requests = self.runtime.requests();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        requests.remove(0)
+    }
+
+    /// What is left once everything that was dropped is released.
+    async fn left(&self) -> usize {
+        assert!(self.reaper.drain(PATIENCE).await);
+        self.runtime.live()
+    }
+}
+
+/// Compiled components are shared between tests, as between processes.
+fn cache() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("component-cache");
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn docker() -> Source {
+    Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("FIXTURE_COMPONENTS")).join(format!("{name}.wasm"))
+}
+
+fn hostile() -> Source {
+    Source::File(fixture("hostile"))
+}
+
+/// Provisions with the hostile component, expects failure, and expects that nothing is left.
+async fn mischief(name: &str) -> String {
+    let world = World::new(hostile(), ALL, name);
+    let error = world.provision(name).await.map(drop).expect_err(name);
+    assert_eq!(world.left().await, 0, "{name}");
+    let text = error.to_string();
+    assert!(!text.contains("canary"), "{text}");
+    text
+}
+
+fn texts<'a>(values: impl IntoIterator<Item = &'a (String, provisioning_core::Value)>) -> Vec<String> {
+    values.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[tokio::test]
+async fn the_built_in_component_asks_for_what_the_entry_declares() {
+    let world = World::new(docker(), ALL, "s");
+    let endpoint = world.provision("s").await.unwrap();
+    let Request { identity, spec } = world.request();
+    assert_eq!((identity.session.as_str(), identity.server.as_str(), identity.tool), ("test", "s", None));
+    assert_eq!(spec.image, "img");
+    let command: Vec<String> = spec.command.iter().map(ToString::to_string).collect();
+    assert_eq!(command, ["--path=<config:s.path>", "<config:s.more>"]);
+    assert_eq!(
+        texts(&spec.environment),
+        ["TOKEN=<secret:s.token>", "URL=https://<config:s.user>@host", "HEADER=Bearer <secret:s.token>"]
+    );
+    let volumes: Vec<String> = spec.volumes.iter().map(|mount| mount.value.to_string()).collect();
+    assert_eq!(volumes.len(), 2, "{volumes:?}");
+    assert_eq!(spec.user.unwrap().to_string(), "<config:s.uid>");
+    assert_eq!(spec.network, Network::None);
+    assert_eq!(spec.hosts.len(), 1);
+    assert_eq!(spec.resources, Resources::default());
+    assert_eq!(world.runtime.live(), 1);
+    drop(endpoint);
+    assert_eq!(world.left().await, 0);
+}
+
+#[tokio::test]
+async fn an_ephemeral_tool_runs_in_its_own_container_with_the_callers_arguments() {
+    let world = World::new(docker(), ALL, "s");
+    let arguments = Map::from_iter([("text".to_owned(), json!("; rm -rf $HOME $TOKEN 'x"))]);
+    let completed = world.provisioner.run_tool("s", "shout", arguments, CancellationToken::new()).await.unwrap();
+    assert_eq!(completed.exit_code, 0);
+    let Request { identity, spec } = world.request();
+    assert_eq!(identity.tool.as_deref(), Some("shout"));
+    assert_eq!(spec.image, "tool");
+    let command: Vec<String> = spec.command.iter().map(ToString::to_string).collect();
+    // The caller's `$TOKEN` stays text; the catalog's becomes the secret.
+    assert_eq!(command, ["<argument:text>", "<secret:s.token>"]);
+    assert_eq!(world.left().await, 0);
+}
+
+#[tokio::test]
+async fn a_remote_server_is_handed_over_with_its_headers() {
+    let catalog = r"
+registry:
+  far:
+    type: remote
+    remote: {url: 'https://mcp.example/mcp', transport_type: sse, headers: {Authorization: 'Bearer ${KEY}'}}
+    secrets: [{name: far.token, env: KEY}]
+";
+    let world = World::with(docker(), ALL, "far", catalog);
+    let Endpoint::Remote(remote) = world.provision("far").await.unwrap() else { panic!("a remote endpoint") };
+    assert_eq!(remote.url.expose(), "https://mcp.example/mcp");
+    assert_eq!(remote.transport, RemoteTransport::Sse);
+    assert_eq!(remote.headers.get("Authorization").unwrap().expose(), "Bearer canary-secret");
+    assert!(!format!("{remote:?}").contains("canary"));
+}
+
+#[tokio::test]
+async fn a_required_secret_that_is_not_set_stops_the_server_and_says_how_to_set_it() {
+    let world = World::new(docker(), ALL, "unset");
+    let error = world.provision("unset").await.map(drop).unwrap_err().to_string();
+    assert_eq!(error, "secret `unset.token` is not set; set it");
+    assert!(world.runtime.requests().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_granted_to_a_component_from_a_file() {
+    let world = World::new(hostile(), "", "s");
+    let error = world.provision("s").await.map(drop).unwrap_err().to_string();
+    for interface in ["container-runtime", "secret-resolver", "config-resolver", "log"] {
+        assert!(error.contains(&format!("mcp-gateway:provisioning/{interface}@0.1.0")), "{error}");
+    }
+    assert!(error.contains("--grant "), "{error}");
+}
+
+#[tokio::test]
+async fn a_component_with_a_grant_too_few_is_told_which() {
+    let world = World::new(hostile(), "config-resolver,container-runtime,log", "s");
+    let error = world.provision("s").await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("secret-resolver") && !error.contains("container-runtime@"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_provisioner_is_refused_with_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Source::File(path)
+    };
+    let cases = [
+        (file("text.wasm", b"#!/bin/sh\n"), "not WebAssembly"),
+        (file("empty.wasm", b""), "not WebAssembly"),
+        (file("module.wasm", b"\0asm\x01\0\0\0"), "a core module, not a component"),
+        (file("cut.wasm", &builtin::DOCKER[..builtin::DOCKER.len() / 2]), "not valid WebAssembly"),
+        (file("other.wasm", builtin::SAMPLE_SERVER), "is a component but no provisioner"),
+        (Source::File(fixture("hardening-wrapper")), "is a component but no provisioner"),
+        (Source::File(directory.path().join("missing.wasm")), "cannot read provisioner"),
+    ];
+    for (source, expected) in cases {
+        let error = World::new(source, ALL, "s").provision("s").await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_computes_forever_is_stopped_and_the_next_operation_works() {
+    let started = Instant::now();
+    assert!(mischief("spin").await.contains("computing time"));
+    assert!(started.elapsed() < PATIENCE);
+    let world = World::new(hostile(), ALL, "well-behaved");
+    assert!(world.provision("well-behaved").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_guest_that_wants_too_much_is_stopped() {
+    assert!(mischief("eat-memory").await.contains("failed"));
+    assert!(mischief("recurse").await.contains("failed"));
+    assert!(mischief("flood-calls").await.contains("too many host calls"));
+    assert!(mischief("flood-handles").await.contains("failed"));
+    assert!(mischief("hoard-text").await.contains("too much text"));
+    assert!(mischief("copy-much").await.contains("failed"));
+}
+
+#[tokio::test]
+async fn log_lines_over_the_bound_are_dropped_and_the_operation_goes_on() {
+    let world = World::new(hostile(), ALL, "flood-log");
+    assert!(world.provision("flood-log").await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_guest_started_and_did_not_hand_back_is_removed() {
+    assert!(mischief("trap-after-start").await.contains("unreachable"));
+    assert_eq!(mischief("fail-after-start").await, "changed its mind");
+    for name in ["start-twice", "stop-first"] {
+        let world = World::new(hostile(), ALL, name);
+        let endpoint = world.provision(name).await.unwrap();
+        assert_eq!(world.runtime.requests().len(), 2);
+        assert_eq!(world.left().await, 1, "{name}");
+        drop(endpoint);
+        assert_eq!(world.left().await, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_leaves_the_envelope_is_refused_with_the_grant_that_would_allow_it() {
+    let expected = [
+        ("other-image", "rewrite-image=registry.example"),
+        ("other-command", "rewrite-command"),
+        ("add-variable", "add-env=HTTP_PROXY"),
+        ("rename-secret", "add-env=PUBLIC"),
+        ("secret-in-command", "no grant"),
+        ("decorate-secret", "no grant"),
+        ("add-mount", "add-mount"),
+        ("own-label", "no grant"),
+        ("open-network", "network is disabled"),
+        ("more-memory", "--memory"),
+        ("other-user", "no grant"),
+    ];
+    for (name, remedy) in expected {
+        let text = mischief(name).await;
+        assert!(text.contains(remedy), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn narrowing_needs_no_grant() {
+    let world = World::new(hostile(), ALL, "drop-everything");
+    let _endpoint = world.provision("drop-everything").await.unwrap();
+    assert!(world.request().spec.environment.is_empty());
+}
+
+#[tokio::test]
+async fn a_bounded_grant_opens_exactly_its_bound() {
+    let grants = format!("{ALL},rewrite-image=registry.example");
+    let world = World::new(hostile(), &grants, "other-image");
+    assert!(world.provision("other-image").await.is_ok());
+    let elsewhere = format!("{ALL},rewrite-image=registry.exam");
+    let world = World::new(hostile(), &elsewhere, "other-image");
+    assert!(world.provision("other-image").await.is_err());
+    // Even a granted variable never carries a secret.
+    let world = World::new(hostile(), &format!("{ALL},add-env=PUBLIC"), "rename-secret");
+    assert!(world.provision("rename-secret").await.is_err());
+}
+
+#[tokio::test]
+async fn a_cancelled_operation_ends_and_leaves_nothing() {
+    let world = Arc::new(World::new(hostile(), ALL, "spin"));
+    world.provisioner.ready().await.unwrap();
+    let cancel = CancellationToken::new();
+    let (running, token) = (Arc::clone(&world), cancel.clone());
+    let operation = tokio::spawn(async move { running.provisioner.provision("spin", token).await.map(drop) });
+    tokio::task::yield_now().await;
+    cancel.cancel();
+    let result = tokio::time::timeout(PATIENCE, operation).await.unwrap().unwrap();
+    assert!(matches!(result, Err(ProvisionError::Cancelled)), "{result:?}");
+    assert_eq!(world.left().await, 0);
+}
+
+#[tokio::test]
+async fn the_built_in_component_imports_exactly_what_it_is_granted() {
+    // With a grant less it does not load; `builtin_docker` is what it gets, so each is used.
+    for interface in Grants::builtin_docker().interfaces {
+        let fewer: Vec<&str> = ALL.split(',').filter(|name| *name != interface.name()).collect();
+        let world = World::new(docker(), &fewer.join(","), "s");
+        let error = world.provision("s").await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(&format!("--grant {interface}")), "{error}");
+    }
+}
+
+/// Plugs the wrapper's `container-runtime` into the built-in component.
+fn composed() -> Vec<u8> {
+    use wac_graph::types::Package;
+    use wac_graph::{CompositionGraph, EncodeOptions};
+    const RUNTIME: &str = "mcp-gateway:provisioning/container-runtime@0.1.0";
+    let mut graph = CompositionGraph::new();
+    let wrapper = std::fs::read(fixture("hardening-wrapper")).unwrap();
+    let wrapper = Package::from_bytes("test:wrapper", None, wrapper, graph.types_mut()).unwrap();
+    let wrapper = graph.register_package(wrapper).unwrap();
+    let docker = Package::from_bytes("test:docker", None, builtin::DOCKER.to_vec(), graph.types_mut()).unwrap();
+    let docker = graph.register_package(docker).unwrap();
+    let wrapper = graph.instantiate(wrapper);
+    let docker = graph.instantiate(docker);
+    let runtime = graph.alias_instance_export(wrapper, RUNTIME).unwrap();
+    graph.set_instantiation_argument(docker, RUNTIME, runtime).unwrap();
+    let provisioner = graph.alias_instance_export(docker, "mcp-gateway:provisioning/provisioner@0.1.0").unwrap();
+    graph.export(provisioner, "mcp-gateway:provisioning/provisioner@0.1.0").unwrap();
+    graph.encode(EncodeOptions::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_component_composed_around_the_built_in_one_hardens_every_container() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hardened.wasm");
+    std::fs::write(&path, composed()).unwrap();
+
+    let world = World::new(Source::File(path.clone()), ALL, "s");
+    let error = world.provision("s").await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("grant `add-label=com.example.hardened`"), "{error}");
+
+    let grants = format!("{ALL},add-label=com.example.");
+    let world = World::new(Source::File(path), &grants, "s");
+    let endpoint = world.provision("s").await.unwrap();
+    let spec = world.request().spec;
+    assert!(spec.security.read_only_root);
+    assert_eq!(spec.labels, [("com.example.hardened".to_owned(), "true".to_owned())]);
+    assert_eq!(texts(&spec.environment).len(), 3);
+    drop(endpoint);
+    assert_eq!(world.left().await, 0);
+}
