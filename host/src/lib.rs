@@ -2,6 +2,7 @@
 
 pub mod capability;
 pub mod catalog;
+pub mod gateway;
 pub mod lease;
 pub mod provision;
 pub mod sandbox;
