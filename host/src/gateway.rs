@@ -1,0 +1,201 @@
+//! The gateway: one MCP endpoint in front of many servers.
+//!
+//! It owns what clients see (the front), when servers are opened and how long they are kept (sessions), and the relay
+//! between the two. How a server comes to run is behind [`Provision`]; this is the only user of `rmcp`.
+
+pub mod client;
+mod connection;
+mod discovery;
+mod ephemeral;
+mod front;
+mod http;
+mod inventory;
+mod relay;
+mod remote;
+mod session;
+mod stdio;
+mod upstream;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::connection::RpcError;
+pub use self::http::HttpOptions;
+use self::inventory::{Inventory, Status};
+use self::session::Principals;
+use self::upstream::Opening;
+use crate::catalog::Entry;
+use crate::provision::Provision;
+
+/// How long [`Gateway::shutdown`] waits for what is under way.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// How the gateway treats servers and calls.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// How long a server may take to greet and to list what it offers, and how long lists wait for servers, counted
+    /// from the start of the gateway. Image pulls do not count.
+    pub startup_timeout: Duration,
+    /// How long a server may take to answer a request.
+    pub call_timeout: Duration,
+    /// Keeps every server for the whole client session instead of a call.
+    pub long_lived: bool,
+    /// Logs a line for each call of a tool.
+    pub log_calls: bool,
+    /// How long servers are kept for a client without a session after its last request.
+    pub principal_idle: Duration,
+}
+
+impl Default for GatewayOptions {
+    /// Ten seconds to start, ten minutes to answer, a server per call, calls logged, five minutes of idleness.
+    fn default() -> Self {
+        Self {
+            startup_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(600),
+            long_lived: false,
+            log_calls: true,
+            principal_idle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A server behind the gateway.
+#[derive(Clone, Debug)]
+pub struct ServerDefinition {
+    /// Its name in the catalog.
+    pub name: String,
+    /// Its catalog entry.
+    pub entry: Arc<Entry>,
+}
+
+/// How the discovery of a server ended.
+#[derive(Clone, Debug)]
+pub enum ServerStatus {
+    /// It has not answered yet.
+    Pending,
+    /// It offers this many things.
+    Ready {
+        /// Tools.
+        tools: usize,
+        /// Prompts.
+        prompts: usize,
+        /// Resources and resource templates.
+        resources: usize,
+    },
+    /// It is left out, for this reason, which names it.
+    Failed(String),
+}
+
+/// Why a front could not be served.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The client did not open the conversation as MCP has it.
+    #[error("the client did not speak MCP: {0}; it must begin with `initialize` or a request with its own metadata")]
+    NotMcp(String),
+    /// The listener failed.
+    #[error("cannot serve HTTP: {0}")]
+    Http(#[from] std::io::Error),
+}
+
+/// The gateway. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Gateway {
+    core: Arc<Core>,
+}
+
+/// What all parts share.
+pub(crate) struct Core {
+    servers: Arc<Vec<ServerDefinition>>,
+    provision: Arc<dyn Provision>,
+    options: GatewayOptions,
+    inventory: Inventory,
+    principals: Principals,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Core {
+    fn opening(&self) -> Opening<'_> {
+        Opening { provision: self.provision.as_ref(), timeout: self.options.startup_timeout, tracker: &self.tracker }
+    }
+
+    /// Remote servers are kept too: nothing runs here that a fresh start would isolate.
+    fn is_long_lived(&self, server: &ServerDefinition) -> bool {
+        let entry = &server.entry;
+        self.options.long_lived || entry.long_lived || entry.remote.is_some() || entry.sse_endpoint.is_some()
+    }
+}
+
+impl Gateway {
+    /// Starts the discovery of all servers, concurrently and in the background. Must be called in a Tokio runtime.
+    pub fn start(servers: Vec<ServerDefinition>, provision: Arc<dyn Provision>, options: GatewayOptions) -> Self {
+        let servers = Arc::new(servers);
+        let deadline = tokio::time::Instant::now() + options.startup_timeout;
+        let core = Arc::new(Core {
+            inventory: Inventory::new(Arc::clone(&servers), deadline),
+            principals: Principals::new(options.principal_idle),
+            servers,
+            provision,
+            options,
+            tracker: TaskTracker::new(),
+            cancel: CancellationToken::new(),
+        });
+        for index in 0..core.servers.len() {
+            let shared = Arc::clone(&core);
+            core.tracker.spawn(async move {
+                if let Some(definition) = shared.servers.get(index) {
+                    let opening = shared.opening();
+                    discovery::discover(&opening, definition, index, &shared.inventory, &shared.cancel).await;
+                }
+            });
+        }
+        let shared = Arc::clone(&core);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(shared.principals.sweep_interval());
+            while shared.cancel.run_until_cancelled(ticks.tick()).await.is_some() {
+                shared.principals.sweep();
+            }
+        });
+        Self { core }
+    }
+
+    /// Waits until every server has answered or failed, or the start-up timeout is over.
+    pub async fn ready(&self) {
+        self.core.inventory.settled().await;
+    }
+
+    /// Waits until every server has answered or failed, however long images take to arrive.
+    pub async fn complete(&self) {
+        self.core.inventory.complete().await;
+    }
+
+    /// How the discovery of each server stands, in the order given at the start.
+    pub fn status(&self) -> Vec<(String, ServerStatus)> {
+        let snapshot = self.core.inventory.now();
+        let names = self.core.servers.iter().map(|server| server.name.clone());
+        let status = snapshot.status.iter().map(|status| match status {
+            Status::Pending => ServerStatus::Pending,
+            Status::Ready(offer) => ServerStatus::Ready {
+                tools: offer.tools.len(),
+                prompts: offer.prompts.len(),
+                resources: offer.resources.len() + offer.templates.len(),
+            },
+            Status::Failed(reason) => ServerStatus::Failed(reason.clone()),
+        });
+        names.zip(status).collect()
+    }
+
+    /// Ends everything: discovery, calls and kept servers. Returns true if nothing is left; what backends still
+    /// remove afterwards is theirs to wait for.
+    pub async fn shutdown(self) -> bool {
+        self.core.cancel.cancel();
+        self.core.principals.clear();
+        self.core.tracker.close();
+        tokio::time::timeout(SHUTDOWN, self.core.tracker.wait()).await.is_ok()
+    }
+}

@@ -1,0 +1,137 @@
+//! Finding out what servers offer: each is opened on its own, asked for its lists and released.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::Tool;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::inventory::{Inventory, Offer, Status};
+use super::upstream::{Introduction, Opening, Upstream, UpstreamError};
+use super::{ServerDefinition, ephemeral};
+
+/// How many pages of one list are read. A server that has more is taken to repeat itself.
+const MAX_PAGES: usize = 100;
+
+/// Discovers one server and records the outcome.
+pub(crate) async fn discover(
+    opening: &Opening<'_>,
+    definition: &ServerDefinition,
+    index: usize,
+    inventory: &Inventory,
+    cancel: &CancellationToken,
+) {
+    let started = tokio::time::Instant::now();
+    let status = match offer(opening, definition, cancel).await {
+        Ok(offer) => {
+            tracing::info!(
+                server = definition.name,
+                tools = offer.tools.len(),
+                prompts = offer.prompts.len(),
+                resources = offer.resources.len() + offer.templates.len(),
+                milliseconds = started.elapsed().as_millis(),
+                "server discovered"
+            );
+            Status::Ready(Arc::new(offer))
+        }
+        Err(error) => {
+            if !matches!(error, UpstreamError::Cancelled) {
+                tracing::error!(server = definition.name, %error, "server left out");
+            }
+            Status::Failed(error.to_string())
+        }
+    };
+    inventory.record(index, status);
+}
+
+async fn offer(
+    opening: &Opening<'_>,
+    definition: &ServerDefinition,
+    cancel: &CancellationToken,
+) -> Result<Offer, UpstreamError> {
+    let ephemeral: Vec<Tool> = definition.entry.tools.iter().filter_map(ephemeral::definition).collect();
+    if ephemeral::is_ephemeral(&definition.entry) {
+        return Ok(Offer { tools: ephemeral, ..Offer::default() });
+    }
+    let upstream = Upstream::open(opening, &definition.name, &Introduction::gateway(), cancel).await?;
+    let lists = tokio::select! {
+        lists = tokio::time::timeout(opening.timeout, lists(&upstream)) => lists,
+        () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
+    };
+    let mut offer = match lists {
+        Ok(Ok(offer)) => offer,
+        Ok(Err(error)) => {
+            upstream.log_last_words(&error).await;
+            return Err(error);
+        }
+        Err(_) => return Err(hangs(&upstream, opening.timeout)),
+    };
+    offer.tools.extend(ephemeral);
+    Ok(offer)
+}
+
+fn hangs(upstream: &Upstream, timeout: Duration) -> UpstreamError {
+    UpstreamError::Unusable {
+        server: upstream.server().to_owned(),
+        reason: format!(
+            "did not list what it offers within {} s; raise `--max-server-startup-timeout` if it is just slow",
+            timeout.as_secs()
+        ),
+    }
+}
+
+async fn lists(upstream: &Upstream) -> Result<Offer, UpstreamError> {
+    let mut offer = Offer::default();
+    let has = |capability: &str| upstream.capabilities().get(capability).is_some_and(|value| !value.is_null());
+    if has("tools") {
+        offer.tools = list(upstream, "tools/list", "tools").await?;
+    }
+    if has("prompts") {
+        offer.prompts = list(upstream, "prompts/list", "prompts").await?;
+    }
+    if has("resources") {
+        offer.resources = optional(list(upstream, "resources/list", "resources").await)?;
+        offer.templates = optional(list(upstream, "resources/templates/list", "resourceTemplates").await)?;
+    }
+    Ok(offer)
+}
+
+/// Servers may have resources without templates or the other way round, and some then refuse the other list.
+fn optional<T>(list: Result<Vec<T>, UpstreamError>) -> Result<Vec<T>, UpstreamError> {
+    match list {
+        Err(UpstreamError::Refused { .. }) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Reads a list, page by page. Items that are not as the protocol has them are left out with a warning.
+async fn list<T: DeserializeOwned>(
+    upstream: &Upstream,
+    method: &'static str,
+    field: &str,
+) -> Result<Vec<T>, UpstreamError> {
+    let mut items = Vec::new();
+    let mut cursor = Value::Null;
+    for _ in 0..MAX_PAGES {
+        let params = if cursor.is_null() { json!({}) } else { json!({ "cursor": cursor }) };
+        let mut page = upstream.ask(method, params).await?;
+        if let Some(Value::Array(entries)) = page.get_mut(field).map(Value::take) {
+            for entry in entries {
+                match serde_json::from_value(entry) {
+                    Ok(item) => items.push(item),
+                    Err(error) => {
+                        tracing::warn!(server = upstream.server(), method, %error, "left out an item that is malformed");
+                    }
+                }
+            }
+        }
+        cursor = page.get_mut("nextCursor").map(Value::take).unwrap_or_default();
+        if cursor.is_null() {
+            return Ok(items);
+        }
+    }
+    tracing::warn!(server = upstream.server(), method, pages = MAX_PAGES, "a list does not end; the rest is left out");
+    Ok(items)
+}

@@ -1,0 +1,164 @@
+//! Serving many clients over streamable HTTP at `/mcp`, with `/health` beside it.
+//!
+//! rmcp speaks the protocol; who may come in is decided here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::front::Front;
+use super::{Gateway, GatewayError};
+use crate::secrets::SecretText;
+
+/// The largest request body.
+const MAX_BODY: usize = 4 << 20;
+/// How long connections may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+/// Browser pages that may call: those served from this machine.
+const LOCAL_ORIGINS: [&str; 4] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*", "https://localhost:*"];
+
+/// Who may come in over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// The bearer token that clients must send. `None` lets everybody in.
+    pub token: Option<SecretText>,
+    /// Origins of browser pages that may call besides those of this machine, such as `https://app.example.com:443`.
+    pub allowed_origins: Vec<String>,
+    /// Names under which the gateway may be addressed (`Host`). Empty means those of this machine if the listener is
+    /// on loopback, and any otherwise.
+    pub allowed_hosts: Vec<String>,
+    /// How long a session lives without requests.
+    pub session_idle: Duration,
+}
+
+impl Default for HttpOptions {
+    /// No token, pages of this machine only, sessions end after fifteen idle minutes.
+    fn default() -> Self {
+        Self {
+            token: None,
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            session_idle: Duration::from_secs(900),
+        }
+    }
+}
+
+/// Who sent a request, for what outlives it. Derived from the credential, never the credential itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Principal(pub(crate) String);
+
+impl Gateway {
+    /// Serves clients until `cancel` is cancelled; all sessions then end.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve_http(
+        &self,
+        listener: TcpListener,
+        options: HttpOptions,
+        cancel: CancellationToken,
+    ) -> Result<(), GatewayError> {
+        let ends = cancel.child_token();
+        let is_loopback = listener.local_addr()?.ip().is_loopback();
+        let core = Arc::clone(&self.core);
+        let mut sessions = LocalSessionManager::default();
+        let mut session = SessionConfig::default();
+        session.keep_alive = Some(options.session_idle);
+        sessions.session_config = session;
+        let service = StreamableHttpService::new(
+            move || Ok(Front::new(Arc::clone(&core))),
+            Arc::new(sessions),
+            config(&options, is_loopback, ends.clone()),
+        );
+        let gate = Arc::new(Gate { token: options.token.as_ref().map(|token| digest(token.expose().as_bytes())) });
+        let protected = Router::new().route_service("/mcp", service).layer(from_fn_with_state(gate, admit));
+        let router = Router::new().route("/health", get(|| async { StatusCode::OK })).merge(protected);
+        let listener = listener.tap_io(|stream| {
+            // Without it, small events wait for the acknowledgement of those before.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "cannot disable Nagle's algorithm");
+            }
+        });
+        let stop = ends.clone();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+        let ended = async {
+            tokio::select! {
+                () = ends.cancelled() => {}
+                () = self.core.cancel.cancelled() => ends.cancel(),
+            }
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            result = serving.into_future() => result?,
+            () = ended => {}
+        }
+        Ok(())
+    }
+}
+
+fn config(options: &HttpOptions, is_loopback: bool, ends: CancellationToken) -> StreamableHttpServerConfig {
+    let origins =
+        LOCAL_ORIGINS.iter().map(|origin| (*origin).to_owned()).chain(options.allowed_origins.iter().cloned());
+    let config = StreamableHttpServerConfig::default()
+        .with_cancellation_token(ends)
+        .with_max_request_body_bytes(MAX_BODY)
+        .with_allowed_origins(origins)
+        .enforce_origin_validation();
+    if !options.allowed_hosts.is_empty() {
+        config.with_allowed_hosts(options.allowed_hosts.clone())
+    } else if is_loopback {
+        config
+    } else {
+        config.disable_allowed_hosts()
+    }
+}
+
+/// Lets in who knows the token.
+struct Gate {
+    token: Option<[u8; 32]>,
+}
+
+async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    let principal = match gate.token {
+        None => "anonymous".to_owned(),
+        Some(expected) => match bearer(&request).map(digest) {
+            Some(given) if is_same(&given, &expected) => "bearer".to_owned(),
+            _ => return refuse(),
+        },
+    };
+    request.extensions_mut().insert(Principal(principal));
+    next.run(request).await
+}
+
+fn refuse() -> Response {
+    let text = "a bearer token is required: send `Authorization: Bearer TOKEN` with the gateway's token\n";
+    let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"docker-mcp\""))];
+    (StatusCode::UNAUTHORIZED, challenge, text).into_response()
+}
+
+fn bearer(request: &Request) -> Option<&[u8]> {
+    let value = request.headers().get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn digest(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// Compares digests, so neither the time nor the length tells anything about the token.
+fn is_same(left: &[u8; 32], right: &[u8; 32]) -> bool {
+    left.iter().zip(right).fold(0, |difference, (left, right)| difference | (left ^ right)) == 0
+}

@@ -1,0 +1,344 @@
+//! What all servers together offer, and which server each name belongs to.
+//!
+//! It is filled by [`super::discovery`] as servers answer. Readers wait for those under way, but never beyond the
+//! start-up timeout; what arrives later is counted, so that clients can be told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rmcp::model::{Prompt, Resource, ResourceTemplate, Tool};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::ServerDefinition;
+
+/// What one server offers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offer {
+    /// Its tools.
+    pub tools: Vec<Tool>,
+    /// Its prompts.
+    pub prompts: Vec<Prompt>,
+    /// Its resources.
+    pub resources: Vec<Resource>,
+    /// Its resource templates.
+    pub templates: Vec<ResourceTemplate>,
+}
+
+/// How far the discovery of a server is.
+#[derive(Clone, Debug)]
+pub(crate) enum Status {
+    /// It is under way.
+    Pending,
+    /// It is done.
+    Ready(Arc<Offer>),
+    /// It failed, for this reason, which names the server.
+    Failed(String),
+}
+
+/// Where a name leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The index of the server.
+    pub server: usize,
+    /// The name at the server.
+    pub name: String,
+}
+
+/// How often each kind of list changed after the start-up timeout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LateChanges {
+    /// Tools.
+    pub tools: u64,
+    /// Prompts.
+    pub prompts: u64,
+    /// Resources and templates.
+    pub resources: u64,
+}
+
+/// Everything known at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// By server.
+    pub status: Vec<Status>,
+    /// All tools under the names that clients see, in the order of servers.
+    pub tools: Vec<Tool>,
+    /// Where they lead.
+    pub tool_routes: HashMap<String, Route>,
+    /// All prompts under the names that clients see.
+    pub prompts: Vec<Prompt>,
+    /// Where they lead.
+    pub prompt_routes: HashMap<String, Route>,
+    /// All resources.
+    pub resources: Vec<Resource>,
+    /// Which server has them.
+    pub resource_routes: HashMap<String, usize>,
+    /// All resource templates with their servers.
+    pub templates: Vec<(ResourceTemplate, usize)>,
+    /// What changed late.
+    pub late: LateChanges,
+}
+
+impl Snapshot {
+    fn is_settled(&self) -> bool {
+        !self.status.iter().any(|status| matches!(status, Status::Pending))
+    }
+
+    /// The server that has a resource, by its address or by a template.
+    pub(crate) fn resource_route(&self, uri: &str) -> Option<usize> {
+        self.resource_routes.get(uri).copied().or_else(|| {
+            let template = self.templates.iter().find(|(template, _)| matches_template(&template.uri_template, uri));
+            template.map(|(_, server)| *server)
+        })
+    }
+}
+
+/// The offers of all servers.
+#[derive(Debug)]
+pub(crate) struct Inventory {
+    servers: Arc<Vec<ServerDefinition>>,
+    state: watch::Sender<Arc<Snapshot>>,
+    deadline: Instant,
+}
+
+impl Inventory {
+    /// An inventory whose readers wait until `deadline` at most.
+    pub(crate) fn new(servers: Arc<Vec<ServerDefinition>>, deadline: Instant) -> Self {
+        let status = vec![Status::Pending; servers.len()];
+        let (state, _) = watch::channel(Arc::new(Snapshot { status, ..Snapshot::default() }));
+        Self { servers, state, deadline }
+    }
+
+    /// What is known now.
+    pub(crate) fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// What is known once every server has answered or failed, or the start-up timeout is over.
+    pub(crate) async fn settled(&self) -> Arc<Snapshot> {
+        let mut changes = self.state.subscribe();
+        let settled = changes.wait_for(|snapshot| snapshot.is_settled());
+        let _ = tokio::time::timeout_at(self.deadline, settled).await;
+        self.now()
+    }
+
+    /// Once every server has answered or failed, however long that takes.
+    pub(crate) async fn complete(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.state.subscribe().wait_for(|snapshot| snapshot.is_settled()).await;
+    }
+
+    /// To be told of changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.state.subscribe()
+    }
+
+    /// Records how the discovery of a server ended.
+    pub(crate) fn record(&self, server: usize, status: Status) {
+        let is_late = Instant::now() > self.deadline;
+        self.state.send_modify(|snapshot| {
+            let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
+            if let (true, Status::Ready(offer)) = (is_late, &status) {
+                next.late.tools += u64::from(!offer.tools.is_empty());
+                next.late.prompts += u64::from(!offer.prompts.is_empty());
+                next.late.resources += u64::from(!offer.resources.is_empty() || !offer.templates.is_empty());
+            }
+            if let Some(slot) = next.status.get_mut(server) {
+                *slot = status;
+            }
+            self.merge(&mut next, server);
+            *snapshot = Arc::new(next);
+        });
+    }
+
+    /// Joins the offers in the order of servers. `newest` is the one whose collisions are worth a warning.
+    fn merge(&self, snapshot: &mut Snapshot, newest: usize) {
+        let status = snapshot.status.clone();
+        let offers = status.iter().enumerate().filter_map(|(server, status)| match status {
+            Status::Ready(offer) => Some((server, offer)),
+            Status::Pending | Status::Failed(_) => None,
+        });
+        for (server, offer) in offers {
+            for tool in &offer.tools {
+                let route = Route { server, name: tool.name.to_string() };
+                let name = self.exposed(&route);
+                if self.claim("tool", &mut snapshot.tool_routes, name.clone(), route, newest) {
+                    let mut tool = tool.clone();
+                    tool.name = name.into();
+                    snapshot.tools.push(tool);
+                }
+            }
+            for prompt in &offer.prompts {
+                let route = Route { server, name: prompt.name.clone() };
+                let name = self.exposed(&route);
+                if self.claim("prompt", &mut snapshot.prompt_routes, name.clone(), route, newest) {
+                    let mut prompt = prompt.clone();
+                    prompt.name = name;
+                    snapshot.prompts.push(prompt);
+                }
+            }
+            for resource in &offer.resources {
+                let mut routes = HashMap::new();
+                if let Some(first) = snapshot.resource_routes.get(&resource.uri) {
+                    routes.insert(resource.uri.clone(), Route { server: *first, name: resource.uri.clone() });
+                }
+                let route = Route { server, name: resource.uri.clone() };
+                if self.claim("resource", &mut routes, resource.uri.clone(), route, newest) {
+                    snapshot.resource_routes.insert(resource.uri.clone(), server);
+                    snapshot.resources.push(resource.clone());
+                }
+            }
+            snapshot.templates.extend(offer.templates.iter().map(|template| (template.clone(), server)));
+        }
+    }
+
+    fn exposed(&self, route: &Route) -> String {
+        match self.servers.get(route.server).and_then(|server| server.entry.prefix.as_deref()) {
+            Some(prefix) if !prefix.is_empty() => format!("{}__{}", clean(prefix), route.name),
+            _ => route.name.clone(),
+        }
+    }
+
+    fn claim(
+        &self,
+        kind: &str,
+        routes: &mut HashMap<String, Route>,
+        name: String,
+        route: Route,
+        newest: usize,
+    ) -> bool {
+        if let Some(first) = routes.get(&name) {
+            if first.server == newest || route.server == newest {
+                tracing::warn!(
+                    kind,
+                    name,
+                    used = self.name(first.server),
+                    hidden = self.name(route.server),
+                    "two servers offer the same name; the first is used, set `prefix` in a catalog entry to have both"
+                );
+            }
+            return false;
+        }
+        routes.insert(name, route);
+        true
+    }
+
+    fn name(&self, server: usize) -> &str {
+        self.servers.get(server).map_or("", |server| server.name.as_str())
+    }
+
+    /// Why a name may be missing: the servers that failed or are not there yet. Those whose catalog entry lists the
+    /// tool come alone.
+    pub(crate) fn excuses(&self, tool: Option<&str>) -> Vec<String> {
+        let snapshot = self.now();
+        let mut excuses = BTreeMap::new();
+        for (index, (server, status)) in self.servers.iter().zip(&snapshot.status).enumerate() {
+            let excuse = match status {
+                Status::Ready(_) => continue,
+                Status::Pending => format!("server `{}` is still starting; try again in a moment", server.name),
+                Status::Failed(reason) => reason.clone(),
+            };
+            let declares = tool.is_some_and(|tool| {
+                server.entry.tools.iter().any(|declared| {
+                    let route = Route { server: index, name: declared.name.clone() };
+                    self.exposed(&route) == tool
+                })
+            });
+            excuses.insert((!declares, index), excuse);
+        }
+        let has_declared = excuses.keys().any(|(undeclared, _)| !undeclared);
+        excuses
+            .into_iter()
+            .filter(|((undeclared, _), _)| !(has_declared && *undeclared))
+            .map(|(_, text)| text)
+            .collect()
+    }
+}
+
+/// Clients accept letters, digits, `_` and `-` in the names of tools.
+fn clean(prefix: &str) -> String {
+    prefix.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+/// Whether an address may have been made from a template: every expression stands for any text.
+fn matches_template(template: &str, uri: &str) -> bool {
+    let mut literals = Vec::new();
+    let mut rest = template;
+    while let Some((literal, after)) = rest.split_once('{') {
+        let Some((_, after)) = after.split_once('}') else { return false };
+        literals.push(literal);
+        rest = after;
+    }
+    let Some((first, middle)) = literals.split_first() else { return template == uri };
+    let Some(mut uri) = uri.strip_prefix(first).and_then(|uri| uri.strip_suffix(rest)) else { return false };
+    for literal in middle {
+        let Some((_, after)) = uri.split_once(literal) else { return false };
+        uri = after;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::Entry;
+    use crate::catalog::entry::ToolEntry;
+
+    fn inventory(entries: Vec<(&str, Entry)>) -> Inventory {
+        let servers = entries
+            .into_iter()
+            .map(|(name, entry)| ServerDefinition { name: name.to_owned(), entry: Arc::new(entry) })
+            .collect();
+        Inventory::new(Arc::new(servers), Instant::now() + Duration::from_secs(60))
+    }
+
+    fn offer(tools: &[&str]) -> Status {
+        let tools = tools
+            .iter()
+            .map(|name| serde_json::from_value(json!({"name": name, "inputSchema": {"type": "object"}})).unwrap());
+        Status::Ready(Arc::new(Offer { tools: tools.collect(), ..Offer::default() }))
+    }
+
+    #[test]
+    fn the_first_server_in_the_given_order_wins_whoever_answers_first() {
+        let inventory = inventory(vec![("a", Entry::default()), ("b", Entry::default())]);
+        inventory.record(1, offer(&["same", "only_b"]));
+        assert_eq!(inventory.now().tool_routes["same"].server, 1);
+        inventory.record(0, offer(&["same"]));
+        let now = inventory.now();
+        assert_eq!(now.tool_routes["same"].server, 0);
+        assert_eq!(now.tools.iter().map(|tool| tool.name.as_ref()).collect::<Vec<_>>(), ["same", "only_b"]);
+    }
+
+    #[test]
+    fn a_prefix_makes_both_reachable() {
+        let prefixed = Entry { prefix: Some("b.2".to_owned()), ..Entry::default() };
+        let inventory = inventory(vec![("a", Entry::default()), ("b", prefixed)]);
+        inventory.record(0, offer(&["same"]));
+        inventory.record(1, offer(&["same"]));
+        assert_eq!(inventory.now().tool_routes["b_2__same"], Route { server: 1, name: "same".to_owned() });
+    }
+
+    #[test]
+    fn a_missing_tool_is_blamed_on_the_server_that_declares_it() {
+        let declaring =
+            Entry { tools: vec![ToolEntry { name: "x".to_owned(), ..ToolEntry::default() }], ..Entry::default() };
+        let inventory = inventory(vec![("a", Entry::default()), ("b", declaring)]);
+        inventory.record(1, Status::Failed("server `b` hangs".to_owned()));
+        assert_eq!(inventory.excuses(Some("x")), ["server `b` hangs"]);
+        assert_eq!(inventory.excuses(Some("y")).len(), 2);
+    }
+
+    #[test]
+    fn addresses_match_templates() {
+        assert!(matches_template("file:///{path}", "file:///a/b"));
+        assert!(matches_template("db://{table}/rows/{id}{?full}", "db://t/rows/7"));
+        assert!(!matches_template("db://{table}/rows/{id}", "db://t/cells/7"));
+        assert!(!matches_template("plain://x", "plain://y"));
+        assert!(!matches_template("broken://{x", "broken://{x"));
+    }
+}

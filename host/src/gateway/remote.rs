@@ -1,0 +1,127 @@
+//! Connections to remote servers over streamable HTTP, by way of rmcp's transport.
+//!
+//! The deprecated HTTP+SSE transport is not spoken.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderName, HeaderValue};
+use rmcp::RoleClient;
+use rmcp::model::ClientJsonRpcMessage;
+use rmcp::transport::Transport;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransport, StreamableHttpClientTransportConfig};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::connection::{Closed, Connection, Shared, TransportSide};
+use crate::provision::{Remote, RemoteTransport};
+
+/// Connects to a remote server. Nothing is sent before the first request.
+///
+/// # Errors
+/// A text that says what is wrong with the entry, without any header's value.
+pub(crate) fn connect(remote: &Remote) -> Result<Connection, String> {
+    if remote.transport == RemoteTransport::Sse {
+        return Err("is reached by the deprecated HTTP+SSE transport, which is not supported; most such servers also \
+                    offer streamable HTTP: set `remote.transport_type: streamable-http` and its URL"
+            .to_owned());
+    }
+    install_crypto();
+    let mut headers = HashMap::new();
+    for (name, value) in &remote.headers {
+        let parsed = HeaderName::try_from(name.as_str())
+            .map_err(|_| format!("has a header with the impossible name `{name}`; correct it in the catalog"))?;
+        let mut value = HeaderValue::try_from(value.expose()).map_err(|_| {
+            format!("has a value for header `{name}` that HTTP cannot carry; look for line breaks in the secret")
+        })?;
+        value.set_sensitive(true);
+        headers.insert(parsed, value);
+    }
+    let mut config = StreamableHttpClientTransportConfig::with_uri(remote.url.as_str());
+    config.custom_headers = headers;
+    let transport = StreamableHttpClientTransport::from_config(config);
+    let (connection, side) = Connection::unconnected();
+    tokio::spawn(pump(transport, connection.shared(), side));
+    Ok(connection)
+}
+
+/// Installs the TLS provider that reqwest uses here, once in a process.
+fn install_crypto() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        // Fails only if somebody else was first, and then there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+async fn pump(mut transport: impl Transport<RoleClient>, shared: Arc<Shared>, side: TransportSide) {
+    let TransportSide { mut messages, ends, written } = side;
+    let mut sends: JoinSet<(Option<u64>, Result<(), String>)> = JoinSet::new();
+    let mut initialized = false;
+    let reason = loop {
+        tokio::select! {
+            () = ends.cancelled() => break Closed::Dropped,
+            Some(message) = messages.recv() => {
+                let id = message.get("method").and(message.get("id")).and_then(Value::as_u64);
+                match serde_json::from_value::<ClientJsonRpcMessage>(message) {
+                    Ok(message) => {
+                        let send = transport.send(message);
+                        let send = async move { (id, send.await.map_err(|error| chain(&error))) };
+                        if initialized {
+                            sends.spawn(send);
+                        } else {
+                            // The transport's own handshake is strictly one after the other.
+                            let (id, result) = send.await;
+                            if let (Some(id), Err(reason)) = (id, result) {
+                                shared.failed_to_send(id, Closed::Transport(reason)).await;
+                            }
+                            initialized = id.is_none();
+                        }
+                    }
+                    Err(error) => {
+                        if let Some(id) = id {
+                            shared.failed_to_send(id, Closed::Transport(format!("cannot be asked this: {error}"))).await;
+                        }
+                    }
+                }
+            }
+            Some(sent) = sends.join_next(), if !sends.is_empty() => {
+                if let Ok((Some(id), Err(reason))) = sent {
+                    shared.failed_to_send(id, Closed::Transport(reason)).await;
+                }
+            }
+            message = transport.receive() => match message.map(serde_json::to_value) {
+                Some(Ok(message)) => shared.receive(message).await,
+                Some(Err(error)) => break Closed::Transport(format!("sent what cannot be understood: {error}")),
+                None => break Closed::Transport("ended the connection".to_owned()),
+            },
+        }
+    };
+    // What was queued before the end, such as a cancellation, is still sent if the transport lets it.
+    messages.close();
+    while let Ok(message) = messages.try_recv() {
+        if let Ok(message) = serde_json::from_value::<ClientJsonRpcMessage>(message) {
+            let _ = transport.send(message).await;
+        }
+    }
+    shared.close(reason);
+    drop(written);
+    // Ends the session at the server; whether that works changes nothing here.
+    let _ = transport.close().await;
+}
+
+/// An error and its causes. Header values are no part of it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = format!("cannot be reached: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
+}

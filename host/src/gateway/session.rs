@@ -1,0 +1,144 @@
+//! Sessions: the servers that live longer than a call, and for whom they are kept.
+//!
+//! A session belongs to one stdio connection, one HTTP session, or, where the protocol has no sessions, to one
+//! authenticated principal. Dropping it ends its servers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::upstream::{Upstream, UpstreamError};
+
+/// How many principals keep servers at the same time.
+const MAX_PRINCIPALS: usize = 64;
+
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Upstream>>>>;
+
+/// The long-lived servers of one client.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    slots: Mutex<HashMap<usize, Slot>>,
+}
+
+impl Session {
+    /// The session's server, opened by `open` if there is none or it ended. Concurrent callers share it.
+    ///
+    /// # Errors
+    /// Those of `open`; the next caller tries again.
+    pub(crate) async fn server<F>(&self, server: usize, open: F) -> Result<Arc<Upstream>, UpstreamError>
+    where
+        F: Future<Output = Result<Upstream, UpstreamError>>,
+    {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(server).or_default())
+        };
+        let mut slot = slot.lock().await;
+        if let Some(upstream) = slot.as_ref().filter(|upstream| !upstream.is_closed()) {
+            return Ok(Arc::clone(upstream));
+        }
+        *slot = None;
+        let upstream = Arc::new(open.await?);
+        *slot = Some(Arc::clone(&upstream));
+        Ok(upstream)
+    }
+
+    /// Ends a server that broke, so that the next call gets a new one.
+    pub(crate) async fn forget(&self, server: usize, broken: &Arc<Upstream>) {
+        let slot = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.get(&server).map(Arc::clone)
+        };
+        if let Some(slot) = slot {
+            let mut slot = slot.lock().await;
+            if slot.as_ref().is_some_and(|upstream| Arc::ptr_eq(upstream, broken)) {
+                *slot = None;
+            }
+        }
+    }
+}
+
+/// The sessions of principals, which end when they were not used for some time.
+#[derive(Debug)]
+pub(crate) struct Principals {
+    idle: Duration,
+    sessions: Mutex<HashMap<String, (Arc<Session>, Instant)>>,
+}
+
+impl Principals {
+    /// Keeps sessions for `idle` after their last use.
+    pub(crate) fn new(idle: Duration) -> Self {
+        Self { idle, sessions: Mutex::default() }
+    }
+
+    /// A principal's session. It counts as used until the caller drops it.
+    pub(crate) fn session(&self, principal: &str) -> Arc<Session> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sessions.contains_key(principal) && sessions.len() >= MAX_PRINCIPALS {
+            let idle = sessions.iter().filter(|(_, (session, _))| Arc::strong_count(session) == 1);
+            let oldest = idle.min_by_key(|(_, (_, used))| *used).map(|(principal, _)| principal.clone());
+            match oldest {
+                Some(oldest) => drop(sessions.remove(&oldest)),
+                // All are busy: this one is not kept beyond the call.
+                None => return Arc::default(),
+            }
+        }
+        let (session, used) = sessions.entry(principal.to_owned()).or_insert_with(|| (Arc::default(), Instant::now()));
+        *used = Instant::now();
+        Arc::clone(session)
+    }
+
+    /// Ends the sessions that are idle for too long. Those in use count as just used.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (session, used)| {
+            if Arc::strong_count(session) > 1 {
+                *used = now;
+            }
+            now.duration_since(*used) < self.idle
+        });
+    }
+
+    /// How often to sweep.
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        (self.idle / 4).max(Duration::from_millis(50))
+    }
+
+    /// Ends all sessions that nobody uses.
+    pub(crate) fn clear(&self) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_principals_session_ends_when_idle_but_not_while_used() {
+        let principals = Principals::new(Duration::from_secs(60));
+        let session = principals.session("a");
+        let weak = Arc::downgrade(&session);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        principals.sweep();
+        assert!(weak.upgrade().is_some());
+        drop(session);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        principals.sweep();
+        assert!(Arc::ptr_eq(&principals.session("a"), &weak.upgrade().unwrap()));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        principals.sweep();
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_number_of_principals_is_bounded() {
+        let principals = Principals::new(Duration::from_secs(60));
+        for index in 0..200 {
+            drop(principals.session(&index.to_string()));
+        }
+        assert_eq!(principals.sessions.lock().unwrap().len(), MAX_PRINCIPALS);
+    }
+}

@@ -1,0 +1,296 @@
+//! A server that was provisioned and greeted: its connection together with what must be released after it.
+//!
+//! It provisions through [`Provision`] and speaks the handshake. When to open one and how long to keep it is decided
+//! elsewhere.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::connection::{AskError, Closed, Connection, RpcError};
+use super::remote;
+use crate::capability::container_runtime::StderrTail;
+use crate::lease::Lease;
+use crate::provision::{Endpoint, Provision, ProvisionError};
+
+/// The revision that servers are greeted with. They may answer with an older one.
+const PROTOCOL_VERSION: &str = "2025-11-25";
+/// How long a server has to read what was sent before it is ended.
+const PARTING: Duration = Duration::from_millis(500);
+
+/// How long to wait for the rest of a dead server's standard error.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// On whose behalf a server is greeted.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduction {
+    /// The client's name and version.
+    pub client_info: Value,
+    /// What the client can do.
+    pub capabilities: Value,
+}
+
+impl Introduction {
+    /// The gateway on its own: it can do nothing that a server could ask for.
+    pub(crate) fn gateway() -> Self {
+        Self {
+            client_info: json!({ "name": "docker-mcp", "version": env!("CARGO_PKG_VERSION") }),
+            capabilities: json!({}),
+        }
+    }
+}
+
+/// Why a server cannot be used. The text names the server and is fit for a client: nothing private, no output of the
+/// server but the first characters of what is no MCP.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum UpstreamError {
+    /// It could not be provisioned.
+    #[error("server `{server}` could not be provisioned: {source}")]
+    Provision {
+        /// The server.
+        server: String,
+        /// Why.
+        source: ProvisionError,
+    },
+    /// It did not answer in time.
+    #[error(
+        "server `{server}` did not finish the MCP handshake within {seconds} s; check that it speaks MCP on its standard \
+         streams, or raise `--max-server-startup-timeout`"
+    )]
+    Hangs {
+        /// The server.
+        server: String,
+        /// The limit in seconds.
+        seconds: u64,
+    },
+    /// It ended or broke the protocol.
+    #[error("server `{server}` {reason}")]
+    Broken {
+        /// The server.
+        server: String,
+        /// Why.
+        reason: Closed,
+    },
+    /// It refused.
+    #[error("server `{server}` answered `{method}` with an error: {error}")]
+    Refused {
+        /// The server.
+        server: String,
+        /// What it was asked.
+        method: &'static str,
+        /// Its answer.
+        error: RpcError,
+    },
+    /// The entry cannot be used as it is.
+    #[error("server `{server}` {reason}")]
+    Unusable {
+        /// The server.
+        server: String,
+        /// Why and what to do.
+        reason: String,
+    },
+    /// The caller gave up.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// How servers are opened.
+pub(crate) struct Opening<'a> {
+    /// Provisions.
+    pub provision: &'a dyn Provision,
+    /// The bound on the handshake.
+    pub timeout: Duration,
+    /// Where the parting from a server is tracked, so that the end of the gateway can wait for it.
+    pub tracker: &'a TaskTracker,
+}
+
+/// An open server. Dropping it ends and releases it in the background.
+pub(crate) struct Upstream {
+    server: String,
+    connection: Option<Connection>,
+    stderr: Option<StderrTail>,
+    // In a lock only because a release can be sent between threads, but not shared.
+    lease: Mutex<Option<Lease>>,
+    tracker: TaskTracker,
+    capabilities: Value,
+    log_level: Mutex<Option<String>>,
+}
+
+impl Upstream {
+    /// Provisions a server and greets it.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`]; nothing is left behind.
+    pub(crate) async fn open(
+        opening: &Opening<'_>,
+        server: &str,
+        introduction: &Introduction,
+        cancel: &CancellationToken,
+    ) -> Result<Self, UpstreamError> {
+        let span = tracing::info_span!("upstream", server);
+        Self::open_in_span(opening, server, introduction, cancel).instrument(span).await
+    }
+
+    async fn open_in_span(
+        opening: &Opening<'_>,
+        server: &str,
+        introduction: &Introduction,
+        cancel: &CancellationToken,
+    ) -> Result<Self, UpstreamError> {
+        let endpoint = opening.provision.provision(server, cancel.child_token()).await.map_err(|source| {
+            if matches!(source, ProvisionError::Cancelled) {
+                return UpstreamError::Cancelled;
+            }
+            UpstreamError::Provision { server: server.to_owned(), source }
+        })?;
+        let mut upstream = Self {
+            server: server.to_owned(),
+            connection: None,
+            stderr: None,
+            lease: Mutex::default(),
+            tracker: opening.tracker.clone(),
+            capabilities: Value::Null,
+            log_level: Mutex::default(),
+        };
+        match endpoint {
+            Endpoint::Container(running) => {
+                upstream.lease = Mutex::new(Some(running.lease));
+                upstream.stderr = Some(running.streams.stderr);
+                upstream.connection = Some(Connection::over_streams(running.streams.stdin, running.streams.stdout));
+            }
+            Endpoint::Remote(address) => {
+                let connection = remote::connect(&address)
+                    .map_err(|reason| UpstreamError::Unusable { server: server.to_owned(), reason })?;
+                upstream.connection = Some(connection);
+            }
+        }
+        let greeting = tokio::select! {
+            greeting = tokio::time::timeout(opening.timeout, upstream.greet(introduction)) => greeting,
+            () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
+        };
+        let greeting = greeting.unwrap_or_else(|_| {
+            Err(match upstream.connection.as_ref().and_then(Connection::garbage) {
+                Some(garbage) => upstream.broken(Closed::Garbage(garbage)),
+                None => UpstreamError::Hangs { server: server.to_owned(), seconds: opening.timeout.as_secs() },
+            })
+        });
+        match greeting {
+            Ok(capabilities) => upstream.capabilities = capabilities,
+            Err(error) => {
+                upstream.log_last_words(&error).await;
+                return Err(error);
+            }
+        }
+        Ok(upstream)
+    }
+
+    async fn greet(&self, introduction: &Introduction) -> Result<Value, UpstreamError> {
+        let params = json!({
+            "protocolVersion": PROTOCOL_VERSION,
+            "capabilities": introduction.capabilities,
+            "clientInfo": introduction.client_info,
+        });
+        let mut greeting = self.ask("initialize", params).await?;
+        if let Some(connection) = self.connection() {
+            connection.notify("notifications/initialized", json!({})).await;
+        }
+        Ok(greeting.get_mut("capabilities").map(Value::take).unwrap_or_default())
+    }
+
+    /// The name of the server.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// What the server said that it can do.
+    pub(crate) fn capabilities(&self) -> &Value {
+        &self.capabilities
+    }
+
+    /// The connection, for requests. There is always one while this is open.
+    pub(crate) fn connection(&self) -> Option<&Connection> {
+        self.connection.as_ref()
+    }
+
+    /// Whether the server can still be asked.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.as_ref().is_none_or(Connection::is_closed)
+    }
+
+    /// Logs why the server cannot be used any more, with the last lines of its standard error.
+    pub(crate) async fn log_last_words(&self, error: &UpstreamError) {
+        // Standard error is read by another task, which may be a little behind.
+        tokio::time::sleep(LAST_WORDS).await;
+        let stderr = self.stderr.as_ref().map(StderrTail::lines).unwrap_or_default().join("\n");
+        tracing::warn!(server = self.server, %error, stderr, "a server cannot be used");
+    }
+
+    /// Asks and waits, outside of any client's call.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Broken`] or [`UpstreamError::Refused`].
+    pub(crate) async fn ask(&self, method: &'static str, params: Value) -> Result<Value, UpstreamError> {
+        let Some(connection) = self.connection() else { return Err(self.broken(Closed::Dropped)) };
+        connection.ask(method, params).await.map_err(|error| match error {
+            AskError::Rpc(error) => UpstreamError::Refused { server: self.server.clone(), method, error },
+            AskError::Closed(reason) => self.broken(reason),
+        })
+    }
+
+    /// The error for a server that ended or broke the protocol.
+    pub(crate) fn broken(&self, reason: Closed) -> UpstreamError {
+        UpstreamError::Broken { server: self.server.clone(), reason }
+    }
+
+    /// Tells the server from which level on the client wants its log messages, if it logs and does not know yet.
+    pub(crate) async fn set_log_level(&self, level: &str) {
+        if self.capabilities.get("logging").is_none() {
+            return;
+        }
+        {
+            let mut known = self.log_level.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.as_deref() == Some(level) {
+                return;
+            }
+            *known = Some(level.to_owned());
+        }
+        if let Err(error) = self.ask("logging/setLevel", json!({ "level": level })).await {
+            tracing::debug!(server = self.server, %error, "the log level was not taken");
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        let lease = self.lease.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // Outside of a runtime there is nobody to wait either; the lease then releases itself.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.tracker.spawn_on(part(connection, lease), &runtime);
+        }
+    }
+}
+
+/// Lets the last messages, such as a cancellation, go out before the server is ended.
+async fn part(connection: Option<Connection>, lease: Option<Lease>) {
+    if let Some(connection) = connection {
+        let written = connection.written();
+        drop(connection);
+        let _ = tokio::time::timeout(PARTING, written).await;
+    }
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+}
