@@ -124,9 +124,7 @@ impl Toolchain {
             let output = command.output().map_err(|error| format!("cannot run cargo for the guests: {error}"))?;
             if !output.status.success() {
                 eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-                return Err(
-                    format!("building the guests {packages:?} for {} failed; see above", kind.target()).into()
-                );
+                return Err(format!("building the guests {packages:?} for {} failed; see above", kind.target()).into());
             }
         }
         Ok(())
@@ -135,9 +133,8 @@ impl Toolchain {
     /// The bytes of a guest's component.
     pub(crate) fn component(&self, guest: &Guest) -> Result<Vec<u8>> {
         let path = self.target_directory.join(guest.kind.target()).join(PROFILE).join(guest.artefact());
-        let module = fs::read(&path).map_err(|error| {
-            format!("package `{}` did not produce `{}`: {error}", guest.package, path.display())
-        })?;
+        let module = fs::read(&path)
+            .map_err(|error| format!("package `{}` did not produce `{}`: {error}", guest.package, path.display()))?;
         match guest.kind {
             Kind::Command => Ok(module),
             Kind::Bare => {
@@ -183,8 +180,16 @@ fn leaks(name: &str) -> bool {
         "CARGO_CACHE_",
         "CARGO_ALIAS_",
     ];
-    const GO: [&str; 8] =
-        ["CARGO_", "RUSTFLAGS", "RUSTDOC", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER", "CLIPPY_", "DEP_", "LLVM_PROFILE_"];
+    const GO: [&str; 8] = [
+        "CARGO_",
+        "RUSTFLAGS",
+        "RUSTDOC",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_LINKER",
+        "CLIPPY_",
+        "DEP_",
+        "LLVM_PROFILE_",
+    ];
     const EXACT: [&str; 7] = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR"];
     !STAY.iter().any(|prefix| name.starts_with(prefix))
         && (GO.iter().any(|prefix| name.starts_with(prefix)) || EXACT.contains(&name))
