@@ -74,9 +74,10 @@ impl EmbeddedRuntime {
         let lease = self.reaper.lease(name, move || stopping.stop());
         match instantiated.await {
             Ok(Ok(())) => Ok((guest, lease)),
-            Ok(Err(reason)) => {
-                Err(RuntimeError::Image { image: request.spec.image.clone(), reason: format!("it cannot start: {reason}") })
-            }
+            Ok(Err(reason)) => Err(RuntimeError::Image {
+                image: request.spec.image.clone(),
+                reason: format!("it cannot start: {reason}"),
+            }),
             Err(_) => Err(RuntimeError::Engine("the process is about to end".to_owned())),
         }
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::p2::bindings::{CommandPre, LinkOptions};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_io::bindings::wasi::io::poll;
 
@@ -59,9 +59,7 @@ impl WasiView for State {
 /// mentions them, but there is no directory to open and no address that may be reached.
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine.wasmtime());
-    let mut options = LinkOptions::default();
-    options.cli_exit_with_code(true);
-    wasmtime_wasi::p2::add_to_linker_with_options_async(&mut linker, &options)?;
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     poll::add_to_linker::<State, Interruptible>(&mut linker, |state| Waiting {
         table: &mut state.table,

@@ -89,7 +89,8 @@ impl Images {
             });
         }
         if !is_embedded(image) {
-            let reason = "the embedded runtime runs `.wasm` files and `embedded:` servers; use a container engine for it";
+            let reason =
+                "the embedded runtime runs `.wasm` files and `embedded:` servers; use a container engine for it";
             return Err(unusable(image, reason));
         }
         let path = self.base.join(image);
@@ -151,7 +152,10 @@ fn command(
         _ => return Err(unusable(image, format!("it is not WebAssembly: {HOW_TO_BUILD}"))),
     }
     let component = Component::new(engine.wasmtime(), bytes).map_err(|error| {
-        unusable(image, format!("it is damaged or needs features that are off ({:#}): build it again", error.root_cause()))
+        unusable(
+            image,
+            format!("it is damaged or needs features that are off ({:#}): build it again", error.root_cause()),
+        )
     })?;
     let foreign: Vec<String> = component
         .component_type()
