@@ -169,7 +169,11 @@ impl Envelope {
                     ));
                 }
                 None => {
-                    return Err(Refusal::new("volume", format!("`{}`", mount.value), "no grant mounts a private value"));
+                    return Err(Refusal::new(
+                        "volume",
+                        format!("`{}`", mount.value),
+                        "no grant mounts a private value",
+                    ));
                 }
             }
         }
