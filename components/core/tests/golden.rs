@@ -1,9 +1,12 @@
 //! What the existing gateway does, measured, row by row. Rows marked as its faults are left to `template.rs`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use provisioning_core::env_file;
 use provisioning_core::template::{self, Scope};
 use provisioning_core::value::{Segment, Value};
+use provisioning_core::volume::{self, BindRules};
 use serde_json::{Map, Value as Json};
 
 fn rows(text: &'static str) -> impl Iterator<Item = Json> {
@@ -92,6 +95,45 @@ fn every_measured_fault_gives_a_result_or_an_explained_error() {
             ("BRACES", Ok(value)) if !expression.contains("{{") => assert_eq!(read(&value), expression),
             (_, Ok(value)) => assert!(!read(&value).contains("<nil>") && !read(&value).contains("map[")),
             (_, Err(error)) => assert!(!error.reason.is_empty()),
+        }
+    }
+}
+
+#[test]
+fn env_files_are_read_as_measured() {
+    for row in rows(include_str!("golden/env_parse.jsonl")) {
+        let pairs = env_file::parse(row["text"].as_str().unwrap());
+        match row["parsed"].as_object() {
+            // A byte order mark is tolerated here.
+            _ if row["id"].as_str().unwrap().starts_with("envfile/bom") => {
+                assert_eq!(env_file::get(&pairs.unwrap(), "A").unwrap().as_str(), "1");
+            }
+            Some(expected) => {
+                let pairs = pairs.unwrap();
+                assert_eq!(pairs.len(), expected.len(), "{row}");
+                for (name, value) in expected {
+                    assert_eq!(Some(env_file::get(&pairs, name).unwrap().as_str()), value.as_str(), "{row}");
+                }
+            }
+            None => assert!(pairs.is_err(), "{row}"),
+        }
+    }
+}
+
+#[test]
+fn volumes_are_judged_as_measured() {
+    for row in rows(include_str!("golden/volume_binds.jsonl")) {
+        let listed = |name: &str| -> Vec<PathBuf> {
+            let paths = row["process_env"][name].as_str().unwrap_or_default();
+            paths.split(':').filter_map(volume::normalised).collect()
+        };
+        let mut roots: Vec<PathBuf> = volume::TEMPORARY.iter().map(PathBuf::from).collect();
+        roots.extend(listed(volume::ALLOWED_PATHS));
+        let rules = BindRules { roots, writable: listed(volume::WRITABLE_PATHS) };
+        let checked = rules.check(row["input"].as_str().unwrap(), &|path| Ok(path.to_owned()));
+        match row["output"].as_str() {
+            Some(expected) => assert_eq!(checked.unwrap().to_string(), expected, "{row}"),
+            None => assert!(checked.is_err(), "{row}"),
         }
     }
 }
