@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
+use crate::names::is_env_name;
 use crate::spec::{ContainerSpec, HostAlias, Network, Resources};
 use crate::value::Value;
+use crate::volume::{Volume, is_volume_name};
 
 /// What a server may become, derived from its catalog entry and the operator's flags.
 #[derive(Clone, Debug)]
@@ -60,13 +62,38 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(field: &'static str, subject: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { field, subject: subject.into(), remedy: remedy.into() }
+    fn new(field: &'static str, subject: impl AsRef<str>, remedy: impl AsRef<str>) -> Self {
+        Self { field, subject: printable(subject.as_ref()), remedy: printable(remedy.as_ref()) }
     }
 }
 
-/// The label keys that are the gateway's own and that nobody else sets, whatever was granted.
-const OWN_LABELS: [&str; 3] = ["docker-mcp", "app.kubernetes.io/", "mcp-gateway.docker.com/"];
+/// The label keys that are the gateway's or the engine's own and that nobody else sets, whatever was granted.
+const OWN_LABELS: [&str; 7] = [
+    "docker-mcp",
+    "app.kubernetes.io/",
+    "mcp-gateway.docker.com/",
+    "com.docker.",
+    "io.docker.",
+    "org.dockerproject.",
+    "io.kubernetes.",
+];
+
+/// Text of a component as it may stand in a message: no control characters, not without end.
+fn printable(text: &str) -> String {
+    const MAX: usize = 300;
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.len() > MAX {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '\'' | '"' | '\\' => shown.push(character),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    shown
+}
 
 impl Envelope {
     /// Judges a request. `Ok` means that every field is inside the envelope or covered by a grant.
@@ -96,7 +123,17 @@ impl Envelope {
     }
 
     fn check_image(&self, image: &str, bounds: &Bounds) -> Result<(), Refusal> {
-        if image == self.image || bounds.rewrite_image.iter().any(|prefix| is_below(image, prefix)) {
+        if image == self.image {
+            return Ok(());
+        }
+        if !is_plain_reference(image) {
+            return Err(Refusal::new(
+                "image",
+                format!("`{image}`"),
+                "no grant allows it; write `registry/repository:tag` or `registry/repository@digest`",
+            ));
+        }
+        if bounds.rewrite_image.iter().any(|prefix| is_below(image, prefix)) {
             return Ok(());
         }
         let registry = image.split('/').next().unwrap_or(image);
@@ -124,13 +161,22 @@ impl Envelope {
             if !seen.insert(name.as_str()) {
                 return Err(Refusal::new("environment variable", format!("`{name}`"), "set it once"));
             }
+            // An entry may declare a variable twice, as a secret and as text; either is inside.
+            let inside = self.environment.iter().any(|(own, content)| own == name && content == value);
             match self.environment.iter().find(|(own, _)| own == name) {
-                Some((_, own)) if own == value => {}
+                Some(_) if inside => {}
                 Some(_) => {
                     return Err(Refusal::new(
                         "the value of environment variable",
                         format!("`{name}`"),
                         "no grant changes a variable of the entry; pass on what the resolvers give",
+                    ));
+                }
+                None if !is_env_name(name) => {
+                    return Err(Refusal::new(
+                        "environment variable",
+                        format!("`{name}`"),
+                        "no grant allows it; a name is letters, digits, `_`, `.` and `-`",
                     ));
                 }
                 None if !bounds.add_env.contains(name) => {
@@ -158,23 +204,19 @@ impl Envelope {
             if self.volumes.contains(&mount.value) {
                 continue;
             }
-            let source = mount.value.as_plain_text().and_then(|text| text.split(':').next());
-            match source {
-                Some(source) if bounds.add_mount.contains(source) && !source.contains('/') => {}
-                Some(source) => {
-                    return Err(Refusal::new(
-                        "volume",
-                        format!("`{source}`"),
-                        format!("grant `add-mount={source}` to allow it (named volumes only)"),
-                    ));
-                }
-                None => {
-                    return Err(Refusal::new(
-                        "volume",
-                        format!("`{}`", mount.value),
-                        "no grant mounts a private value",
-                    ));
-                }
+            let Some(text) = mount.value.as_plain_text() else {
+                return Err(Refusal::new("volume", format!("`{}`", mount.value), "no grant mounts a private value"));
+            };
+            let Some(source) = added_volume(text) else {
+                return Err(Refusal::new(
+                    "volume",
+                    format!("`{text}`"),
+                    "no grant allows it; only named volumes can be added, as `VOLUME:/path[:ro]`",
+                ));
+            };
+            if !bounds.add_mount.contains(&source) {
+                let remedy = format!("grant `add-mount={source}` to allow it");
+                return Err(Refusal::new("volume", format!("`{source}`"), remedy));
             }
         }
         Ok(())
@@ -200,10 +242,33 @@ impl Envelope {
     }
 }
 
+/// The volume that a component's own text would mount, if it has a form that can be granted.
+fn added_volume(text: &str) -> Option<String> {
+    let volume = Volume::parse(text).ok().filter(|volume| volume.to_string() == text)?;
+    let plain_target = volume.target.starts_with('/') && !volume.target.split('/').any(|part| part == "..");
+    let plain_mode = volume.mode.as_deref().is_none_or(|mode| matches!(mode, "ro" | "rw"));
+    volume.source.filter(|source| plain_target && plain_mode && is_volume_name(source))
+}
+
 fn check_labels(labels: &[(String, String)], bounds: &Bounds) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
     for (key, _) in labels {
-        if OWN_LABELS.iter().any(|own| key.starts_with(own)) {
-            return Err(Refusal::new("label", format!("`{key}`"), "it is the gateway's own; no grant allows it"));
+        if OWN_LABELS.iter().any(|own| key.to_ascii_lowercase().starts_with(own)) {
+            return Err(Refusal::new(
+                "label",
+                format!("`{key}`"),
+                "it is not a component's to set; no grant allows it",
+            ));
+        }
+        if key.is_empty() || key.len() > 253 || !key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=') {
+            return Err(Refusal::new(
+                "label",
+                format!("`{key}`"),
+                "write 1 to 253 visible ASCII characters without `=`",
+            ));
+        }
+        if !seen.insert(key) {
+            return Err(Refusal::new("label", format!("`{key}`"), "set it once"));
         }
         if !bounds.add_label.iter().any(|prefix| key.starts_with(prefix.as_str())) {
             return Err(Refusal::new("label", format!("`{key}`"), format!("grant `add-label={key}` to allow it")));
@@ -212,10 +277,33 @@ fn check_labels(labels: &[(String, String)], bounds: &Bounds) -> Result<(), Refu
     Ok(())
 }
 
-/// True if an image reference lies in a registry or repository: `registry.local` covers `registry.local/a/b` but
-/// neither `registry.local.evil/a` nor `registry.localhost/a`.
-fn is_below(image: &str, prefix: &str) -> bool {
-    image
-        .strip_prefix(prefix)
-        .is_some_and(|rest| rest.starts_with('/') || (prefix.contains('/') && rest.starts_with([':', '@'])))
+/// True if a reference cannot be read as anything but `[registry/]repository[:tag][@digest]`: no path that climbs
+/// out of the registry that was granted, no file, and no `.wasm`, which another runtime would run.
+fn is_plain_reference(image: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'@' | b'/');
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().any(|byte| byte.is_ascii_alphanumeric()) && !part.starts_with('.')
+    };
+    let (name, last) = image.rsplit_once('/').unwrap_or(("", image));
+    // A colon before the last slash is the registry's port, and only there.
+    let port_only = name.split('/').skip(1).all(|part| !part.contains([':', '@']));
+    image.len() <= 512
+        && image.bytes().all(plain)
+        && image.split('/').all(part)
+        && port_only
+        && last.split([':', '@']).all(|piece| !piece.is_empty())
+        && !image.to_ascii_lowercase().contains(".wasm")
 }
+
+/// True if an image reference lies in a registry or repository: `registry.local` covers `registry.local/a/b` but
+/// neither `registry.local.evil/a` nor `registry.localhost/a`. An empty prefix covers nothing.
+fn is_below(image: &str, prefix: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    !prefix.is_empty()
+        && image
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.starts_with('/') || (prefix.contains('/') && rest.starts_with([':', '@'])))
+}
+
+#[cfg(test)]
+mod tests;

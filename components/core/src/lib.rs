@@ -3,10 +3,14 @@
 //! Nothing here does I/O, reads a clock or knows an engine, so that host, guests and fuzz targets share one
 //! implementation. Catalog loading, secret stores and engines live in the host.
 
+pub mod env_file;
 pub mod envelope;
+pub mod names;
+pub mod quantity;
 pub mod spec;
 pub mod template;
 pub mod value;
+pub mod volume;
 
 pub use envelope::{Bounds, Envelope, Refusal};
 pub use spec::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, VolumeMount};

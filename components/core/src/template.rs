@@ -1,18 +1,47 @@
-//! Catalog templates: `{{server.key|function}}` over configuration and arguments, and `$VAR` expansion.
+//! Catalog templates: `{{server.key|function}}` over configuration, secrets and arguments, and `$VAR` expansion.
+//!
+//! Evaluation keeps provenance: what a template pulls in stays marked as private or as a secret, and is never
+//! evaluated or expanded a second time. It deliberately reads neither the process environment nor a secret's text.
+//!
+//! The measured behaviour of the existing gateway is followed, except where it loses or mangles text. There:
+//! - Braces outside a template stay (it drops them), white space and line breaks inside a template are trimmed.
+//! - An unknown function, a function without its `:value`, a template inside a template and one that is never
+//!   closed are errors (it ignores them). Blanks around a function's name do not matter.
+//! - A lone number or boolean in a list is its text (it prints `<int Value>`), numbers are written in full
+//!   (it prints `1e+06`), null is empty (it prints `<nil>`), and a list or map where text is needed is JSON.
+//! - In a list, a template that names nothing adds nothing; it adds an empty argument. `or:[a,b]` is a list
+//!   also when the key is missing.
+//! - A key that itself contains dots is found. `C:/dir` and `\\host\share` are Windows paths like `C:\dir`.
+//! - A volume with an unset part is left out; it stops the whole server.
+
+mod functions;
+mod parse;
+mod term;
+mod variables;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
-/// What templates may name.
+use crate::value::Value;
+use parse::Piece;
+use term::Term;
+
+pub use variables::expand_variables;
+
+/// The longest template that is evaluated, in bytes.
+pub const MAX_TEMPLATE_BYTES: usize = 64 << 10;
+
+/// What templates may name. A declared secret comes first, then a section of the configuration, then arguments,
+/// so that the caller of a tool can neither replace nor supply what the operator configures.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
-    /// The configuration: a section per server.
+    /// The configuration: a section per server, see [`section_name`].
     pub config: &'a Map<String, Json>,
     /// The names of the secrets that the entry declares. A template that names one yields that secret.
     pub secrets: &'a BTreeSet<String>,
-    /// The arguments of the tool call, for ephemeral tools. They come before configuration.
+    /// The arguments of the tool call, for ephemeral tools. Pass on only those that the tool declares.
     pub arguments: Option<&'a Map<String, Json>>,
 }
 
@@ -26,19 +55,114 @@ pub struct TemplateError {
     pub reason: String,
 }
 
-/// tmp
-pub fn evaluate(_e: &str, _s: &Scope) -> Result<crate::Value, TemplateError> {
-    Ok(crate::Value::text(_e))
+/// The name of the configuration section that templates of a server name: dots become underscores.
+pub fn section_name(server: &str) -> String {
+    server.replace('.', "_")
 }
-/// tmp
-pub fn evaluate_list(_e: &[String], _s: &Scope) -> Result<Vec<crate::Value>, TemplateError> {
-    Ok(vec![])
+
+/// True if the text holds a template.
+pub fn is_template(text: &str) -> bool {
+    text.split_once("{{").is_some_and(|(_, rest)| rest.contains("}}"))
 }
-/// tmp
-pub fn evaluate_each(_e: &[String], _s: &Scope) -> Result<Vec<(String, Vec<crate::Value>)>, TemplateError> {
-    Ok(vec![])
+
+/// Evaluates an expression to one value: an environment variable, a user, an address, a header. What is missing
+/// is empty; a list or map is written as JSON.
+///
+/// # Errors
+/// If the expression is malformed or calls a function that does not exist.
+pub fn evaluate(expression: &str, scope: &Scope<'_>) -> Result<Value, TemplateError> {
+    let parts = terms(expression, scope)?;
+    let texts: Vec<Value> = parts.iter().map(|part| part.term.to_value()).collect();
+    Ok(Value::concat(&texts))
 }
-/// tmp
-pub fn expand_variables(v: &crate::Value, _l: &dyn Fn(&str) -> Option<crate::Value>) -> crate::Value {
-    v.clone()
+
+/// Evaluates a command line. An expression that is one list is spread; one that names nothing adds nothing.
+///
+/// # Errors
+/// As for [`evaluate`].
+pub fn evaluate_list(expressions: &[String], scope: &Scope<'_>) -> Result<Vec<Value>, TemplateError> {
+    let mut values = Vec::new();
+    for expression in expressions {
+        values.extend(spread(expression, scope)?);
+    }
+    Ok(values)
 }
+
+/// Evaluates volumes, each with the template that it came from. Volumes that come out empty are left out, and so
+/// are those of which a template is empty: `{{server.dir}}:/data` is no volume while `server.dir` is not set.
+///
+/// # Errors
+/// As for [`evaluate`].
+pub fn evaluate_each(expressions: &[String], scope: &Scope<'_>) -> Result<Vec<(String, Vec<Value>)>, TemplateError> {
+    expressions
+        .iter()
+        .map(|expression| {
+            let unset = terms(expression, scope)?.iter().any(|part| part.is_template && part.term.is_empty());
+            let values = if unset { Vec::new() } else { spread(expression, scope)? };
+            Ok((expression.clone(), values.into_iter().filter(|value| !value.is_empty()).collect()))
+        })
+        .collect()
+}
+
+/// The paths that an expression names, without functions: `server.key`, `github.token`.
+///
+/// # Errors
+/// As for [`evaluate`].
+pub fn paths(expression: &str) -> Result<Vec<String>, TemplateError> {
+    let pieces = parse::parse(expression)?;
+    Ok(pieces
+        .into_iter()
+        .filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Template { path, .. } => Some(path.join(".")),
+        })
+        .collect())
+}
+
+struct Part {
+    is_template: bool,
+    term: Term,
+}
+
+fn terms(expression: &str, scope: &Scope<'_>) -> Result<Vec<Part>, TemplateError> {
+    let fail = |reason| TemplateError { template: shortened(expression), reason };
+    let mut parts = Vec::new();
+    for piece in parse::parse(expression)? {
+        parts.push(match piece {
+            Piece::Text(text) => Part { is_template: false, term: Term::text(text) },
+            Piece::Template { path, calls } => {
+                let mut term = term::look_up(&path, scope);
+                for call in &calls {
+                    term = functions::apply(call, term).map_err(fail)?;
+                }
+                Part { is_template: true, term }
+            }
+        });
+    }
+    Ok(parts)
+}
+
+/// What an expression adds to a list.
+fn spread(expression: &str, scope: &Scope<'_>) -> Result<Vec<Value>, TemplateError> {
+    let parts = terms(expression, scope)?;
+    match parts.as_slice() {
+        [Part { term: Term::Missing, .. }] => Ok(Vec::new()),
+        [Part { term: Term::Many(items), .. }] => Ok(items.iter().map(|item| item.value.clone()).collect()),
+        parts => {
+            let texts: Vec<Value> = parts.iter().map(|part| part.term.to_value()).collect();
+            Ok(vec![Value::concat(&texts)])
+        }
+    }
+}
+
+/// The beginning of a text, for messages.
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(200).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests;
