@@ -76,7 +76,7 @@ impl World {
     }
 
     fn with(component: Source, grants: &str, name: &str, catalog: &str) -> Self {
-        let (catalog, _) = Catalog::parse(Path::new("test.yaml"), catalog).unwrap();
+        let (catalog, _) = Catalog::parse(catalog, Path::new("test.yaml")).unwrap();
         let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
         Self::of_entry(component, grants, name, entry)
     }

@@ -132,3 +132,15 @@ fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
         .with_timer(uptime())
         .init();
 }
+
+/// Random bytes from the system, in hexadecimal.
+fn random_hex(bytes: usize) -> anyhow::Result<String> {
+    use std::fmt::Write as _;
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("the system has no randomness: {error}"))?;
+    Ok(random.iter().fold(String::with_capacity(2 * bytes), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}

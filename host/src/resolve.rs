@@ -55,7 +55,7 @@ pub struct ServerSettings {
     pub name: String,
     /// Its entry.
     pub entry: Arc<Entry>,
-    /// All configuration; the server's own section is under its name.
+    /// What its templates may name, and no other server's; see `catalog::configuration::scope`.
     pub config: Arc<Map<String, Json>>,
     /// Where secrets are.
     pub secrets: Arc<dyn SecretStore>,

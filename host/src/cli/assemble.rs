@@ -70,12 +70,13 @@ pub(crate) enum Mode {
 ///
 /// # Errors
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
-pub(crate) fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
     let home = home();
     let entries = enabled(options, home.as_deref())?;
-    let config = Arc::new(load_configuration(options, home.as_deref())?);
-    let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).context("--secrets")?);
-    let engine = Engine::new(cache_directory(home.as_deref()).as_deref()).context("cannot run WebAssembly here")?;
+    let config = load_configuration(options, home.as_deref())?;
+    let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
+    let engine = Engine::new(cache_directory(home.as_deref()).as_deref())
+        .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
@@ -87,7 +88,7 @@ pub(crate) fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> a
     let settings = servers.iter().map(|server| ServerSettings {
         name: server.name.clone(),
         entry: Arc::clone(&server.entry),
-        config: Arc::clone(&config),
+        config: Arc::new(configuration::scope(&config, &server.name)),
         secrets: Arc::clone(&secrets),
         resources: options.resources(),
         long_lived: options.long_lived || server.entry.long_lived,
@@ -96,7 +97,7 @@ pub(crate) fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> a
         engine,
         component,
         grants,
-        session: session_id(),
+        session: super::random_hex(8)?,
         runtime,
         servers: settings.collect(),
         startup_timeout: options.max_server_startup_timeout,
@@ -178,7 +179,7 @@ fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result
     let mut catalogs = Vec::with_capacity(paths.len());
     for path in &paths {
         let (mut catalog, warnings) = if path.as_os_str() == SAMPLE_CATALOG {
-            Catalog::parse(Path::new(SAMPLE_CATALOG), include_str!("../../assets/sample-catalog.yaml"))?
+            Catalog::parse(include_str!("../../assets/sample-catalog.yaml"), Path::new(SAMPLE_CATALOG))?
         } else {
             Catalog::load(path)?
         };
@@ -188,8 +189,8 @@ fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result
         // A component beside its catalog is found from wherever the gateway is started.
         let base = path.parent().unwrap_or(Path::new(""));
         catalog.for_each_image(|image| {
-            if is_embedded(image) && !image.starts_with("embedded:") && Path::new(image.as_str()).is_relative() {
-                *image = base.join(image.as_str()).to_string_lossy().into_owned();
+            if is_embedded(image) && !image.starts_with("embedded:") && Path::new(image).is_relative() {
+                *image = base.join(&*image).to_string_lossy().into_owned();
             }
         });
         catalogs.push(catalog);
@@ -262,11 +263,4 @@ fn private_directory(directory: &Path) -> std::io::Result<()> {
 
 fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
-}
-
-/// A name for this process among all gateways, from the system's randomness.
-fn session_id() -> String {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("{:016x}", random() ^ u64::from(std::process::id()).rotate_left(32))
 }

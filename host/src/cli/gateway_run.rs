@@ -11,6 +11,7 @@ use super::options::{self, ServerOptions};
 use super::{Status, plan, progress};
 use crate::gateway::{Gateway, HttpOptions};
 use crate::lease::Reaper;
+use crate::secrets::SecretText;
 
 /// How clients connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,7 +59,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let signals = CancellationToken::new();
     tokio::spawn(cancel_on_signal(signals.clone())?);
 
-    let mut assembled = assemble(&arguments.servers, Mode::Real(progress::on_stderr()), Reaper::new())?;
+    let mut assembled = assemble(&arguments.servers, Mode::Real(progress::on_stderr()), Reaper::new()).await?;
     assembled.gateway.log_calls = arguments.log_calls;
     assembled.gateway.call_timeout = arguments.call_timeout;
     let listener = match arguments.transport {
@@ -104,7 +105,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
 }
 
 /// The bearer token that clients must show, and a line on stderr that says so.
-fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::Result<Option<String>> {
+fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::Result<Option<SecretText>> {
     let address = listener.local_addr()?;
     if arguments.allow_unauthenticated {
         if !arguments.host.is_loopback() {
@@ -120,12 +121,12 @@ fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::R
             token
         }
         None => {
-            let token = crate::gateway::new_token();
+            let token = super::random_hex(32)?;
             eprintln!("listening on http://{address}/mcp\nsend `Authorization: Bearer {token}`, or set MCP_GATEWAY_AUTH_TOKEN to choose it");
             token
         }
     };
-    Ok(Some(token))
+    Ok(Some(SecretText::new(token)))
 }
 
 /// Cancels on Ctrl-C and SIGTERM. A second signal ends the process at once.

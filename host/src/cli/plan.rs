@@ -70,7 +70,7 @@ pub(super) async fn show(options: &ServerOptions, only: &[String], format: Forma
     super::log_to_stderr(options.verbosity, true);
     let reaper = Reaper::new();
     let recorder = Arc::new(PlanRuntime::new("docker", reaper.clone()));
-    let assembled = assemble(options, Mode::Plan(Arc::clone(&recorder)), reaper)?;
+    let assembled = assemble(options, Mode::Plan(Arc::clone(&recorder)), reaper).await?;
     if let Some(unknown) = only.iter().find(|name| assembled.servers.iter().all(|server| server.name != **name)) {
         anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
     }
@@ -222,7 +222,7 @@ fn document(steps: &[Step]) -> anyhow::Result<Json> {
                 fields.insert("runtime".to_owned(), json!(engine(request)));
                 let rendered = match engine(request) {
                     "embedded" => embedded(request),
-                    _ => docker::render(request)?,
+                    _ => docker::create::render(request)?,
                 };
                 fields.insert("create".to_owned(), rendered)
             }

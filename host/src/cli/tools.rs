@@ -96,7 +96,7 @@ async fn with_client(
     options: &ServerOptions,
     work: impl AsyncFnOnce(&Client, &Gateway) -> anyhow::Result<Status>,
 ) -> anyhow::Result<Status> {
-    let mut assembled = assemble(options, Mode::Real(progress::on_stderr()), Reaper::new())?;
+    let mut assembled = assemble(options, Mode::Real(progress::on_stderr()), Reaper::new()).await?;
     let servers = std::mem::take(&mut assembled.servers);
     let gateway = Gateway::start(servers, assembled.provisioner.clone(), assembled.gateway.clone());
     let result = tokio::select! {
