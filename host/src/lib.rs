@@ -3,6 +3,7 @@
 pub mod capability;
 pub mod catalog;
 pub mod lease;
+pub mod policy;
 pub mod provision;
 pub mod sandbox;
 pub mod secrets;
