@@ -1,5 +1,6 @@
-//! What the operator allows: grants for components, and (in `bind_mounts`) which host paths may be mounted.
+//! What the operator allows: grants for components, and which host paths may be mounted.
 //!
-//! The judgement of a container specification is in `provisioning-core`.
+//! Loading only. The judgement of a container specification is in `provisioning-core`, which does no I/O.
 
+pub mod bind_mounts;
 pub mod grants;

@@ -1,6 +1,10 @@
 //! Where secrets come from. Values are read just in time, live in [`SecretText`] and are wiped when dropped; they
 //! are never logged and never reach a guest.
 
+pub mod credential_helper;
+pub mod env_file;
+pub mod search_path;
+
 use std::fmt;
 
 use async_trait::async_trait;
