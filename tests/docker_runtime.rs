@@ -1,4 +1,5 @@
 //! The Docker backend on a real engine: the contract of all runtimes, and what is Docker's own.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 #[path = "support/contract.rs"]
 mod contract;
