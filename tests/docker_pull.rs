@@ -1,4 +1,5 @@
 //! Pulling images from a real registry with a real engine.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 #[path = "support/contract.rs"]
 #[expect(dead_code, reason = "shared between test binaries, each of which uses a part")]

@@ -1,9 +1,12 @@
 //! The Docker backend on a real engine: the contract of all runtimes, and what is Docker's own.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 #[path = "support/contract.rs"]
 mod contract;
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/proxy.rs"]
+mod proxy;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,6 +24,7 @@ use provisioning_core::value::Origin;
 use provisioning_core::{HostAlias, Network, SecurityProfile, Value, VolumeMount};
 
 use contract::within;
+use proxy::{Mode, Proxy};
 
 /// One test for each rule of the contract.
 macro_rules! held_to {
@@ -243,4 +247,53 @@ async fn a_gateway_in_a_container_attaches_servers_to_its_networks() {
     }
     assert!(ended.unwrap().is_ok(), "{log}");
     assert!(log.contains(&format!("networks: {networks:?}")), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_request_without_an_answer_leaves_nothing() {
+    let Some(subject) = engine::subject().await else { return };
+    let proxy = Proxy::start();
+    let runtime = engine::runtime(docker_host(&proxy.host()), &subject.reaper);
+    within(runtime.prepare(&subject.images.echo, &Quiet)).await.unwrap();
+    proxy.set(Mode::LoseCreateAnswer);
+    let error = within(runtime.start(subject.request(&subject.images.echo))).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Unavailable(_)), "{error:?}");
+    subject.expect_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_goes_on_when_the_engine_is_back() {
+    let (Some(subject), Some(docker)) = (engine::subject().await, engine::engine().await) else { return };
+    let proxy = Proxy::start();
+    let runtime = engine::runtime(docker_host(&proxy.host()), &subject.reaper);
+    let running = within(runtime.start(subject.request(&subject.images.ignores_stdin))).await.unwrap();
+    proxy.set(Mode::Refuse);
+    drop(running);
+    // It does not end while the engine is away.
+    assert!(!subject.reaper.drain(Duration::from_secs(2)).await);
+    assert_eq!(engine::containers(&docker, &subject.session).await.len(), 1);
+    proxy.set(Mode::Pass);
+    subject.expect_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_of_a_short_run_is_never_lost() {
+    let Some(subject) = engine::subject().await else { return };
+    let runs = (0..30).map(|_| subject.runtime.run(subject.request(&subject.images.exits_7), RunLimits::default()));
+    let codes = futures::stream::iter(runs).buffer_unordered(6).map(|done| done.unwrap().exit_code);
+    assert_eq!(within(codes.collect::<Vec<_>>()).await, [7; 30]);
+    subject.expect_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_nobody_reads_has_to_wait_and_can_be_removed() {
+    let Some(subject) = engine::subject().await else { return };
+    let mut running = within(subject.runtime.start(subject.request(&subject.images.million))).await.unwrap();
+    // The rest is more than what may be buffered, and is never read.
+    let mut first = vec![0; 200_000];
+    within(tokio::io::AsyncReadExt::read_exact(&mut running.streams.stdout, &mut first)).await.unwrap();
+    assert!(first.iter().all(|byte| *byte == b'x'));
+    drop(running.lease);
+    assert!(subject.reaper.drain(contract::PATIENCE).await);
+    subject.expect_nothing_left().await;
 }

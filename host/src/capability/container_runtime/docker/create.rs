@@ -26,7 +26,11 @@ pub const SESSION_LABEL: &str = "docker-mcp-session";
 /// [`RuntimeError::Invalid`] if the request cannot become a container.
 pub fn render(request: &Request) -> Result<serde_json::Value, RuntimeError> {
     let body = body(request, None, &mut |value| Ok(value.to_string()), &|volume| Ok(volume.to_owned()))?;
-    serde_json::to_value(body).map_err(|error| RuntimeError::Engine(format!("cannot render the plan: {error}")))
+    let mut plan =
+        serde_json::to_value(body).map_err(|error| RuntimeError::Engine(format!("cannot render the plan: {error}")))?;
+    // The same request renders the same way each time, although the engine's model keeps labels unordered.
+    plan.sort_all_objects();
+    Ok(plan)
 }
 
 /// Makes the body. `network` is the one to join instead of the engine's default.

@@ -111,3 +111,9 @@ fn only_a_number_other_than_zero_is_certainly_not_root() {
         assert!(!is_certainly_not_root(user), "{user}");
     }
 }
+
+#[test]
+fn the_same_request_renders_the_same_way() {
+    let plans: std::collections::BTreeSet<_> = (0..20).map(|_| render(&request()).unwrap().to_string()).collect();
+    assert_eq!(plans.len(), 1);
+}

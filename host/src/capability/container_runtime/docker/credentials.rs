@@ -77,3 +77,33 @@ fn into_credentials(credential: DockerCredential, server: String) -> DockerCrede
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_of(config: &str, server: &str) -> Result<Option<DockerCredential>, &'static str> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        read(directory.path(), server)
+    }
+
+    #[test]
+    fn stored_credentials_are_found_by_registry_and_by_the_key_of_docker_hub() {
+        let config =
+            r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}, "r.example": {"identitytoken": "t"}}}"#;
+        let hub = DockerCredential::UsernamePassword("u".to_owned(), "p".to_owned());
+        assert_eq!(read_of(config, HUB), Ok(Some(hub)));
+        assert_eq!(read_of(config, "r.example"), Ok(Some(DockerCredential::IdentityToken("t".to_owned()))));
+        assert_eq!(read_of(config, "other.example"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_quoting_the_configuration() {
+        assert_eq!(read(Path::new("/nowhere"), "r.example"), Ok(None));
+        assert_eq!(read_of("{", "r.example"), Err("the Docker configuration is malformed"));
+        let helper = r#"{"credHelpers": {"r.example": "no-such-helper-of-docker-mcp"}}"#;
+        assert_eq!(read_of(helper, "r.example"), Err("the credential helper cannot be run"));
+        assert_eq!(read_of(helper, "other.example"), Ok(None));
+    }
+}

@@ -187,4 +187,12 @@ mod tests {
         assert!(pull("Get \"https://x/v2/\": dial tcp: lookup x: no such host").contains("network and proxy"));
         assert!(pull("toomanyrequests: You have reached your pull rate limit").contains("try later"));
     }
+
+    #[test]
+    fn a_socket_that_may_not_be_opened_names_the_group() {
+        let address = EngineAddress { endpoint: Endpoint::Unix("/s".into()), origin: "a test".to_owned() };
+        let error = Error::IOError { err: io::Error::from(io::ErrorKind::PermissionDenied) };
+        let mapped = engine_error(error, Step::Connect, &address);
+        assert!(matches!(&mapped, RuntimeError::Unavailable(text) if text.contains("group `docker`")), "{mapped}");
+    }
 }
