@@ -119,15 +119,22 @@ async fn run(command: Command) -> anyhow::Result<Status> {
 fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
     use std::io::IsTerminal as _;
     let default = match (verbosity.verbose, quiet) {
-        (true, _) => "debug,rmcp=info,hyper_util=info,wasmtime=warn,cranelift=warn,wasmtime_cranelift=warn,bollard=info,h2=info",
-        (false, false) => "info,rmcp=warn",
-        (false, true) => "warn,rmcp=error",
+        (true, _) => "warn,docker_mcp=debug,provisioner=debug,server=debug",
+        (false, false) => "warn,docker_mcp=info,provisioner=info,server=info",
+        (false, true) => "warn",
     };
     let filter = std::env::var("DOCKER_MCP_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
+    let mut filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    // Whatever is asked for: these log whole requests at debug, with environments and headers.
+    for target in ["bollard=info", "hyper=info", "rmcp=info", "reqwest=info", "h2=info"] {
+        if let Ok(directive) = target.parse() {
+            filter = filter.add_directive(directive);
+        }
+    }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+        .with_env_filter(filter)
         .with_ansi(colour)
         .with_timer(uptime())
         .init();

@@ -38,7 +38,7 @@ pub(crate) fn connect(remote: &Remote) -> Result<Connection, String> {
         value.set_sensitive(true);
         headers.insert(parsed, value);
     }
-    let mut config = StreamableHttpClientTransportConfig::with_uri(remote.url.as_str());
+    let mut config = StreamableHttpClientTransportConfig::with_uri(remote.url.expose());
     config.custom_headers = headers;
     let transport = StreamableHttpClientTransport::from_config(config);
     let (connection, side) = Connection::unconnected();
