@@ -1,5 +1,7 @@
 //! What the existing gateway does, measured, row by row. Rows marked as its faults are left to `template.rs`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail loudly")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -136,4 +138,33 @@ fn volumes_are_judged_as_measured() {
             None => assert!(checked.is_err(), "{row}"),
         }
     }
+}
+
+#[test]
+fn real_entries_evaluate_as_measured() {
+    let secrets = BTreeSet::new();
+    let texts = |json: &Json| -> Vec<String> { serde_json::from_value(json.clone()).unwrap_or_default() };
+    let mut tested = 0;
+    for row in rows(include_str!("golden/docker_args.jsonl")) {
+        if row["quirk"] == true || row["args"].is_null() || row["kind"] != "server" {
+            continue;
+        }
+        let config = row["config"].as_object().cloned().unwrap_or_default();
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let entry = &row["catalog_entry"];
+        let command = template::evaluate_list(&texts(&entry["command"]), &scope).unwrap();
+        assert_eq!(command.iter().map(read).collect::<Vec<_>>(), texts(&row["command"]), "{row}");
+        for variable in entry["env"].as_array().into_iter().flatten() {
+            let expression = variable["value"].as_str().unwrap();
+            if template::is_template(expression) {
+                let value = read(&template::evaluate(expression, &scope).unwrap());
+                let measured = row["env"][variable["name"].as_str().unwrap()].as_str().unwrap_or_default();
+                // A large number with a fraction part is written in full here.
+                let same_number = measured.contains("e+") && value.parse::<f64>() == measured.parse::<f64>();
+                assert!(value == measured || same_number, "{value} instead of {measured}: {row}");
+            }
+        }
+        tested += 1;
+    }
+    assert!(tested > 20, "only {tested} rows");
 }

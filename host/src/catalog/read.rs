@@ -30,15 +30,12 @@ type Entries = Vec<(String, Place, Entry)>;
 pub(super) fn catalog(text: &str) -> Result<(Entries, Vec<Note>), Complaint> {
     let mut top = At::new("", yaml::parse(text)?).fields()?;
     let mut notes = Vec::new();
-    let (place, is_empty) = (top.place(), top.is_empty());
-    let (registry, servers) = (top.take("registry"), top.take("servers"));
-    if registry.is_none() && servers.is_none() && !is_empty {
-        let known = Complaint::new(place, "", "no catalog: `registry:` is missing; put the servers below it by name");
-        // `registry:` with nothing below it is an empty catalog.
-        if top.take("version").is_none() && top.take("name").is_none() {
-            return Err(known);
-        }
+    let place = top.place();
+    if !top.is_empty() && !top.has("registry") && !top.has("servers") {
+        let reason = "no catalog: `registry:` is missing; put the servers below it by name";
+        return Err(Complaint::new(place, "", reason));
     }
+    let (registry, servers) = (top.take("registry"), top.take("servers"));
     let mut entries = Vec::new();
     for (name, at) in registry.map(At::fields).transpose()?.map(Fields::named).unwrap_or_default() {
         let place = at.node.place;

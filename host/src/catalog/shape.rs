@@ -79,16 +79,17 @@ impl At {
 }
 
 impl Fields {
-    pub(super) fn path(&self) -> &str {
-        &self.path
-    }
-
     pub(super) fn place(&self) -> Place {
         self.place
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// True if the key is there, even with nothing behind it.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(own, ..)| own == key)
     }
 
     /// Every entry, where the keys are names.

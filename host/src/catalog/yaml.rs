@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use serde_json::{Map, Number, Value as Json};
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 use thiserror::Error;
@@ -179,8 +180,9 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, I>
             return Err(Complaint::new(place, "", format!("nested deeper than {MAX_DEPTH} levels; use fewer")));
         }
         let (content, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => {
-                (Content::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }, anchor)
+            Event::Scalar(text, style, anchor, tag) => {
+                let tag = tag.as_deref().and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
+                (tagged(tag.as_deref(), text.into_owned(), style == ScalarStyle::Plain, place)?, anchor)
             }
             Event::SequenceStart(_, anchor, _) => (Content::List(self.list(depth)?), anchor),
             Event::MappingStart(_, anchor, _) => (Content::Map(self.map(depth)?), anchor),
@@ -241,6 +243,22 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Reader<'a, I>
             }
         }
         Ok(entries)
+    }
+}
+
+/// A scalar, with the tags that say what it is: `!!str 5`, `!!int "5"`, `!!binary aGk=`.
+fn tagged(tag: Option<&str>, text: String, plain: bool, place: Place) -> Result<Content, Complaint> {
+    match tag {
+        Some("str") => Ok(Content::Scalar { text, plain: false }),
+        Some("int" | "float" | "bool" | "null") => Ok(Content::Scalar { text, plain: true }),
+        Some("binary") => {
+            let packed: String = text.split_whitespace().collect();
+            let bytes = base64::engine::general_purpose::STANDARD.decode(packed).ok();
+            let wrong = || Complaint::new(place, "", "`!!binary` must be UTF-8 text in base64; write the text itself");
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
+            Ok(Content::Scalar { text, plain: false })
+        }
+        _ => Ok(Content::Scalar { text, plain }),
     }
 }
 

@@ -23,6 +23,12 @@ fn scalars_are_read_by_the_core_schema() {
 }
 
 #[test]
+fn tags_say_what_a_scalar_is() {
+    assert_eq!(read("[!!str 5, !!int '5', !!binary aGk=, !other x]"), json!(["5", 5, "hi", "x"]));
+    assert!(wrong("a: !!binary '***'").contains("base64"));
+}
+
+#[test]
 fn json_is_read_by_the_same_parser() {
     let text = r#"{"a": [1, "x\u00e9\n", null, {"b": false}], "http://x": "y"}"#;
     assert_eq!(read(text), serde_json::from_str::<Json>(text).unwrap());
