@@ -1,5 +1,11 @@
 //! The embedded runtime on its own ground: the sample server end to end, isolation, limits, stopping, and files that
 //! are no servers. What every runtime does is in `runtime_contract.rs`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking; clippy knows only the test functions themselves"
+)]
 
 #[path = "support/contract.rs"]
 #[allow(dead_code, reason = "the suite itself runs elsewhere; here only its requests are used")]
