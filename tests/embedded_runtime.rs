@@ -232,14 +232,15 @@ async fn the_last_lines_of_standard_error_are_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_embedded_servers_do_not_have_is_refused_by_name() {
     let bench = bench();
-    let change: [(&str, fn(&mut Request)); 3] = [
+    type Change = fn(&mut Request);
+    let changes: [(&str, Change); 3] = [
         ("volumes", |r| r.spec.volumes.push(VolumeMount { value: Value::text("/tmp:/tmp"), read_only: true })),
         ("user", |r| r.spec.user = Some(Value::text("1000"))),
         ("host names", |r| {
             r.spec.hosts.push(HostAlias { name: "h".to_owned(), address: "10.0.0.1".to_owned() });
         }),
     ];
-    for (what, change) in change {
+    for (what, change) in changes {
         let mut request = misbehave(&["echo"]);
         change(&mut request);
         let error = bench.runtime.start(request).await.unwrap_err();
