@@ -10,20 +10,20 @@ use provisioning_core::{ContainerSpec, Network, Resources, SecurityProfile, Valu
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 /// Longer than anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An image and arguments that make it behave in one way.
-pub struct Image {
-    pub image: String,
-    pub arguments: Vec<String>,
+pub(crate) struct Image {
+    pub(crate) image: String,
+    pub(crate) arguments: Vec<String>,
 }
 
 impl Image {
-    pub fn new(image: impl Into<String>, arguments: &[&str]) -> Self {
+    pub(crate) fn new(image: impl Into<String>, arguments: &[&str]) -> Self {
         Self { image: image.into(), arguments: arguments.iter().map(|&argument| argument.to_owned()).collect() }
     }
 
-    pub fn request(&self) -> Request {
+    pub(crate) fn request(&self) -> Request {
         Request {
             identity: Identity { session: "contract".to_owned(), server: "behaviour".to_owned(), tool: None },
             spec: ContainerSpec {
@@ -43,25 +43,29 @@ impl Image {
 }
 
 /// One image per behaviour.
-pub struct Images {
+pub(crate) struct Images {
     /// Repeats its input line by line until it ends.
-    pub echo: Image,
+    pub(crate) echo: Image,
     /// Writes `to stdout` and `to stderr`, a line each.
-    pub both_streams: Image,
+    pub(crate) both_streams: Image,
     /// Ends with the exit code 1.
-    pub fails: Image,
+    pub(crate) fails: Image,
     /// Never ends by itself, whatever its standard input does.
-    pub endless: Image,
+    pub(crate) endless: Image,
     /// Writes 100,000 bytes to each stream.
-    pub flood: Image,
+    pub(crate) flood: Image,
     /// Is not there.
-    pub missing: Image,
+    pub(crate) missing: Image,
     /// Writes the value of the environment variable `GREETING`.
-    pub greeting: Image,
+    pub(crate) greeting: Image,
 }
 
 /// Every rule of the contract. `live` counts the containers that the backend has not removed.
-pub async fn holds<F: Future<Output = usize>>(runtime: &dyn ContainerRuntime, images: &Images, live: impl Fn() -> F) {
+pub(crate) async fn holds<F: Future<Output = usize>>(
+    runtime: &dyn ContainerRuntime,
+    images: &Images,
+    live: impl Fn() -> F,
+) {
     an_image_that_is_there_can_be_prepared_again_and_again(runtime, images).await;
     a_missing_image_is_an_image_error(runtime, images).await;
     lines_go_in_and_come_out(runtime, images).await;
