@@ -5,7 +5,7 @@
 limit() { timeout --kill-after=30 "$@"; }
 
 check_format() {
-    limit 300 cargo fmt --all --check
+    limit 300 cargo fmt --all --check -- --color never
 }
 
 check_lint() {
