@@ -1,8 +1,9 @@
 # Makes a bare machine ready to build: system packages, toolchain, crates. Sourced by .ci/run and scripts/engine.
 # shellcheck shell=bash
 
-# An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`.
-packages=(build-essential busybox-static ca-certificates curl docker.io docker-registry iptables procps)
+# An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`, and
+# a reader of shell scripts.
+packages=(build-essential busybox-static ca-certificates curl docker.io docker-registry iptables procps shellcheck)
 cargo_deny_version=0.20.2
 
 install_packages() {
