@@ -8,6 +8,9 @@ cargo_deny_version=0.20.2
 
 install_packages() {
     local package missing=()
+    # Node and Python come with the machine, as a rule from elsewhere than Debian; then Debian's are not wanted.
+    if ! command -v npm >/dev/null; then packages+=(npm); fi
+    if ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
     for package in "${packages[@]}"; do
         if ! dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
             missing+=("$package")
