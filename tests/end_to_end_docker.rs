@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use engine::{Engine, History};
 use gateway::{PATIENCE, Setup, call};
 
-#[path = "support/engine.rs"]
+#[path = "end_to_end/engine.rs"]
 mod engine;
-#[path = "support/gateway.rs"]
+#[path = "end_to_end/gateway.rs"]
 mod gateway;
 
 #[tokio::test]
