@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use rmcp::model::{GetPromptRequestParams, ReadResourceRequestParams};
 use serde_json::{Value, json};
 
+use engine::{Engine, History};
 use gateway::{PATIENCE, Setup, call};
-use watched_engine::{Engine, History};
 
-#[path = "support/gateway.rs"]
+#[path = "end_to_end/engine.rs"]
+mod engine;
+#[path = "end_to_end/gateway.rs"]
 mod gateway;
-#[path = "support/watched_engine.rs"]
-mod watched_engine;
 
 #[tokio::test]
 async fn tools_of_two_real_servers_are_listed_and_called() {

@@ -5,7 +5,7 @@
 limit() { timeout --kill-after=30 "$@"; }
 
 check_format() {
-    limit 300 cargo fmt --all --check
+    limit 300 cargo fmt --all --check -- --color never
 }
 
 check_lint() {
@@ -17,7 +17,7 @@ check_lint() {
         mapfile -t packages < <(guests "$target")
         limit 900 cargo clippy --locked "${packages[@]/#/--package=}" --target "$target" -- -D warnings
     done
-    if command -v shellcheck >/dev/null; then shellcheck -x .ci/run .ci/lib/*.sh scripts/*; fi
+    shellcheck --external-sources .ci/run scripts/*
 }
 
 # guests TARGET: the packages below components/ that are built for a target: programs are MCP servers for WASI,

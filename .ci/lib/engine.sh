@@ -5,11 +5,10 @@
 socket=/var/run/docker.sock
 engine_pid=$logs/dockerd.pid
 
-engine_answers() { docker -H "unix://$socket" version --format '{{.Server.Version}}' 2>/dev/null; }
+engine_answers() { docker --host "unix://$socket" version >/dev/null 2>&1; }
 
 start_engine() {
     local deadline pid
-    rm -f "$engine_pid"
     if engine_answers; then
         echo "an engine answers on $socket already"
         return
@@ -34,12 +33,14 @@ start_engine() {
     echo "started dockerd, process $pid, log in $logs/dockerd.log"
 }
 
-# Stops the engine if this run started it.
+# Stops the engine that `start_engine` started, if it did.
 stop_engine() {
     local pid deadline=$((SECONDS + 30))
     if [[ ! -s $engine_pid ]]; then return; fi
     pid=$(cat "$engine_pid")
     rm -f "$engine_pid"
+    # The number may be somebody else's by now.
+    if [[ $(cat "/proc/$pid/comm" 2>/dev/null) != dockerd ]]; then return; fi
     kill "$pid" 2>/dev/null || return 0
     while kill -0 "$pid" 2>/dev/null; do
         if ((SECONDS > deadline)); then

@@ -1,12 +1,16 @@
 # Makes a bare machine ready to build: system packages, toolchain, crates. Sourced by .ci/run and scripts/engine.
 # shellcheck shell=bash
 
-# An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`.
-packages=(build-essential busybox-static ca-certificates curl docker.io docker-registry iptables procps)
+# An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`, and
+# a reader of shell scripts.
+packages=(build-essential busybox-static ca-certificates curl docker.io docker-registry iptables procps shellcheck)
 cargo_deny_version=0.20.2
 
 install_packages() {
     local package missing=()
+    # Node and Python come with the machine, as a rule from elsewhere than Debian; then Debian's are not wanted.
+    if ! command -v npm >/dev/null; then packages+=(npm); fi
+    if ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
     for package in "${packages[@]}"; do
         if ! dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
             missing+=("$package")

@@ -123,14 +123,15 @@ fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
         (false, false) => "warn,docker_mcp=info,provisioner=info,server=info",
         (false, true) => "warn",
     };
-    let filter = std::env::var("DOCKER_MCP_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
-    let mut filter = filter.unwrap_or_else(|| EnvFilter::new(default));
-    // Whatever is asked for: these log whole requests at debug, with environments and headers.
-    for target in ["bollard=info", "hyper=info", "rmcp=info", "reqwest=info", "h2=info"] {
-        if let Ok(directive) = target.parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
+    let asked = std::env::var("DOCKER_MCP_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
+    let filter = match asked {
+        None => EnvFilter::new(default),
+        // Whatever is asked for: at debug these log whole requests, with environments and headers.
+        Some(filter) => ["bollard=info", "hyper=info", "h2=info", "reqwest=info", "rmcp=warn"]
+            .into_iter()
+            .filter_map(|directive| directive.parse().ok())
+            .fold(filter, EnvFilter::add_directive),
+    };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

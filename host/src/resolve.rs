@@ -214,7 +214,9 @@ impl ServerScope {
     /// As for [`Self::environment`].
     pub async fn command(&self) -> Result<Vec<Value>, ResolveError> {
         let command = match &self.call {
-            Some(call) => call.tool.container.as_ref().map(|container| container.command.as_slice()).unwrap_or_default(),
+            Some(call) => {
+                call.tool.container.as_ref().map(|container| container.command.as_slice()).unwrap_or_default()
+            }
             None => self.settings.entry.command.as_slice(),
         };
         let set = self.set_secrets().await?;
@@ -230,7 +232,9 @@ impl ServerScope {
     /// As for [`Self::environment`].
     pub async fn volumes(&self) -> Result<Vec<(String, Value)>, ResolveError> {
         let own = match &self.call {
-            Some(call) => call.tool.container.as_ref().map(|container| container.volumes.as_slice()).unwrap_or_default(),
+            Some(call) => {
+                call.tool.container.as_ref().map(|container| container.volumes.as_slice()).unwrap_or_default()
+            }
             None => self.settings.entry.volumes.as_slice(),
         };
         let each = template::evaluate_each(own, &self.templates(self.set_secrets().await?))?;
@@ -326,11 +330,7 @@ impl ServerScope {
     }
 
     fn templates<'a>(&'a self, secrets: &'a BTreeSet<String>) -> Scope<'a> {
-        Scope {
-            config: &self.settings.config,
-            secrets,
-            arguments: self.call.as_ref().map(|call| &call.arguments),
-        }
+        Scope { config: &self.settings.config, secrets, arguments: self.call.as_ref().map(|call| &call.arguments) }
     }
 
     /// `$NAME` in the catalog's own text becomes that variable; a name that is not known becomes nothing.

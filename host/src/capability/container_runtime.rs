@@ -4,12 +4,12 @@
 //! values itself, as late as it can, and returns things that release themselves when dropped. It deliberately
 //! knows nothing of guests.
 
-mod host;
-pub mod plan;
-pub mod routed;
 pub mod docker;
 pub mod embedded;
 pub mod fake;
+mod host;
+pub mod plan;
+pub mod routed;
 
 use std::collections::VecDeque;
 use std::fmt;

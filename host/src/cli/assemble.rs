@@ -225,7 +225,9 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
         }
         name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),
-        name => bail!("there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"),
+        name => bail!(
+            "there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"
+        ),
     }
 }
 

@@ -26,7 +26,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let client = Client::spawn(command).await?;
     let server = client.server();
     let text = |pointer: &str| server.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
-    println!("connected to {} {} over MCP {}\n", text("/serverInfo/name"), text("/serverInfo/version"), text("/protocolVersion"));
+    println!(
+        "connected to {} {} over MCP {}\n",
+        text("/serverInfo/name"),
+        text("/serverInfo/version"),
+        text("/protocolVersion")
+    );
 
     println!("> tools/list");
     let offered = client.list_tools().await?;

@@ -109,7 +109,9 @@ fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::R
     let address = listener.local_addr()?;
     if arguments.allow_unauthenticated {
         if !arguments.host.is_loopback() {
-            tracing::warn!("anyone who reaches {address} can call every tool: it is open to the network without a token");
+            tracing::warn!(
+                "anyone who reaches {address} can call every tool: it is open to the network without a token"
+            );
         }
         eprintln!("listening on http://{address}/mcp without authentication");
         return Ok(None);
@@ -122,7 +124,9 @@ fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::R
         }
         None => {
             let token = super::random_hex(32)?;
-            eprintln!("listening on http://{address}/mcp\nsend `Authorization: Bearer {token}`, or set MCP_GATEWAY_AUTH_TOKEN to choose it");
+            eprintln!(
+                "listening on http://{address}/mcp\nsend `Authorization: Bearer {token}`, or set MCP_GATEWAY_AUTH_TOKEN to choose it"
+            );
             token
         }
     };

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::Status;
 use super::assemble::{Assembled, Mode, assemble};
 use super::options::ServerOptions;
+use crate::capability::container_runtime::Request;
 use crate::capability::container_runtime::docker;
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::is_embedded;
-use crate::capability::container_runtime::Request;
 use crate::catalog::Entry;
 use crate::lease::Reaper;
 use crate::provision::{Endpoint, Provision as _, ProvisionError};
@@ -110,16 +110,20 @@ async fn plan_server(assembled: &Assembled, recorder: &PlanRuntime, name: &str, 
             Ok(()) => provisioner.provision(name, CancellationToken::new()).await,
             Err(error) => Err(error),
         };
-        steps.push(step(None, endpoint.map(|endpoint| match endpoint {
-            Endpoint::Container(_) => None,
-            Endpoint::Remote(remote) => Some(Planned::Remote {
-                url: remote.url.expose().to_owned(),
-                headers: remote.headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect(),
+        steps.push(step(
+            None,
+            endpoint.map(|endpoint| match endpoint {
+                Endpoint::Container(_) => None,
+                Endpoint::Remote(remote) => Some(Planned::Remote {
+                    url: remote.url.expose().to_owned(),
+                    headers: remote.headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect(),
+                }),
             }),
-        })));
+        ));
     }
     for tool in tools {
-        let result = provisioner.run_tool(name, &tool.name, sample_arguments(&tool.parameters), CancellationToken::new());
+        let result =
+            provisioner.run_tool(name, &tool.name, sample_arguments(&tool.parameters), CancellationToken::new());
         steps.push(step(Some(&tool.name), result.await.map(|_| None)));
     }
     steps
@@ -177,9 +181,11 @@ fn container_text(request: &Request) -> String {
         lines.push(format!("  command   {}", command.join(" ")));
     }
     lines.extend(spec.environment.iter().map(|(name, value)| format!("  variable  {name}={value}")));
-    lines.extend(spec.volumes.iter().map(|mount| {
-        format!("  volume    {}{}", mount.value, if mount.read_only { " (read-only)" } else { "" })
-    }));
+    lines.extend(
+        spec.volumes
+            .iter()
+            .map(|mount| format!("  volume    {}{}", mount.value, if mount.read_only { " (read-only)" } else { "" })),
+    );
     lines.extend(spec.user.iter().map(|user| format!("  user      {user}")));
     lines.extend(spec.hosts.iter().map(|host| format!("  host      {} = {}", host.name, host.address)));
     lines.extend(spec.labels.iter().map(|(key, text)| format!("  label     {key}={text}")));

@@ -170,7 +170,8 @@ impl SandboxedProvisioner {
 
     /// Fills in what only the host may know. In a forecast secrets keep their names.
     async fn remote(&self, scope: &ServerScope, handle: RemoteHandle) -> Result<Remote, ProvisionError> {
-        let settings = self.servers.get(scope.name()).ok_or_else(|| ProvisionError::UnknownServer(scope.name().to_owned()))?;
+        let settings =
+            self.servers.get(scope.name()).ok_or_else(|| ProvisionError::UnknownServer(scope.name().to_owned()))?;
         let read = async |value: &provisioning_core::Value| {
             if self.environment.session.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
@@ -218,11 +219,12 @@ impl Provision for SandboxedProvisioner {
     ) -> Result<Completed, ProvisionError> {
         let span = tracing::info_span!("tool", server, tool);
         async {
-            let settings =
-                self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
+            let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
             let definition = settings.entry.tools.iter().find(|known| known.name == tool && known.container.is_some());
             let Some(definition) = definition.cloned() else {
-                return Err(ProvisionError::Invalid(format!("server `{server}` has no tool `{tool}` with a container")));
+                return Err(ProvisionError::Invalid(format!(
+                    "server `{server}` has no tool `{tool}` with a container"
+                )));
             };
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
             let spec = server_spec(&scope)?;
@@ -270,9 +272,10 @@ impl From<RuntimeError> for ProvisionError {
     fn from(error: RuntimeError) -> Self {
         let text = error.to_string();
         match error {
-            RuntimeError::Image { .. } | RuntimeError::Invalid(_) | RuntimeError::Conflict(_) | RuntimeError::Secret(_) => {
-                Self::Invalid(text)
-            }
+            RuntimeError::Image { .. }
+            | RuntimeError::Invalid(_)
+            | RuntimeError::Conflict(_)
+            | RuntimeError::Secret(_) => Self::Invalid(text),
             RuntimeError::Denied(_) => Self::Denied(text),
             RuntimeError::Unavailable(_) => Self::Unavailable(text),
             RuntimeError::TimedOut { .. } => Self::TimedOut(text),

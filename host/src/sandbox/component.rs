@@ -84,7 +84,9 @@ pub enum LoadError {
         remedy: String,
     },
     /// It imports what this host does not have.
-    #[error("`{component}` imports `{import}`, which this gateway does not offer; it offers {PACKAGE} {VERSION} and WASI 0.2")]
+    #[error(
+        "`{component}` imports `{import}`, which this gateway does not offer; it offers {PACKAGE} {VERSION} and WASI 0.2"
+    )]
     NotOffered {
         /// Which.
         component: String,
@@ -122,9 +124,9 @@ impl Provisioner {
         let component = source.to_string();
         let bytes = match source {
             Source::BuiltIn { bytes, .. } => std::borrow::Cow::Borrowed(*bytes),
-            Source::File(path) => std::fs::read(path)
-                .map_err(|source| LoadError::Read { component: component.clone(), source })?
-                .into(),
+            Source::File(path) => {
+                std::fs::read(path).map_err(|source| LoadError::Read { component: component.clone(), source })?.into()
+            }
         };
         let not_a_component = |what: String| LoadError::NotAComponent { component: component.clone(), what };
         match bytes.get(..8) {
@@ -149,7 +151,8 @@ impl Provisioner {
             .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
             .map(|(name, _)| name.to_owned());
         check_grants(&component, imports, &grants)?;
-        let mismatch = |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: one_line(&error) };
+        let mismatch =
+            |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: one_line(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
         Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), pre, grants })
@@ -169,7 +172,8 @@ fn need(import: &str) -> Need {
         // The grant names the package: `wasi:io` for `wasi:io/streams@0.2.6`.
         return Need::Wasi(import.split(['/', '@']).next().unwrap_or(import).to_owned());
     }
-    let name = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('@'));
+    let name =
+        import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('@'));
     match name {
         Some((name, VERSION)) if FREE.contains(&name) => Need::Nothing,
         Some((name, VERSION)) => match Interface::ALL.into_iter().find(|interface| interface.name() == name) {

@@ -263,12 +263,10 @@ async fn call(
             }
             Err(error) => refused(error),
         },
-        Task::RunTool(spec, tool) => {
-            match guest.call_apply_tool_providers(&mut *store, session, &spec, &tool).await? {
-                Ok(completed) => Ok(Ok(Outcome::Completed(store.data_mut().context.table.delete(completed)?))),
-                Err(error) => refused(error),
-            }
-        }
+        Task::RunTool(spec, tool) => match guest.call_apply_tool_providers(&mut *store, session, &spec, &tool).await? {
+            Ok(completed) => Ok(Ok(Outcome::Completed(store.data_mut().context.table.delete(completed)?))),
+            Err(error) => refused(error),
+        },
         Task::Shutdown => match guest.call_shutdown(store, session).await? {
             Ok(()) => Ok(Ok(Outcome::Done)),
             Err(error) => refused(error),

@@ -35,8 +35,7 @@ impl Host for Context {
 
     async fn start(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Running>, Failure> {
         let request = self.judge(spec).await?;
-        let running =
-            guarded(&self.cancel, "starting the container", START_TIME, self.runtime.start(request)).await?;
+        let running = guarded(&self.cancel, "starting the container", START_TIME, self.runtime.start(request)).await?;
         Ok(self.table.push(running)?)
     }
 
