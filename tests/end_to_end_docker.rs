@@ -263,10 +263,10 @@ async fn the_tools_commands_list_and_call() {
     engine.wait_for(&setup.name("time"), 0).await;
 }
 
-/// `docker-mcp tools …` with the gateway's own arguments behind `--gateway-arg`, as in `docker mcp`.
+/// `docker-mcp tools …` with the flags of `gateway run`.
 fn tools_command(setup: &Setup, arguments: &[&str]) -> Vec<String> {
     let mut command = vec!["tools".to_owned()];
     command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    command.extend(setup.selection(&["time"]).into_iter().map(|argument| format!("--gateway-arg={argument}")));
+    command.extend(setup.selection(&["time"]));
     command
 }

@@ -30,7 +30,7 @@ pub struct RpcError {
     /// The message.
     pub message: String,
     /// Whatever came along.
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
 }
 
 impl RpcError {
@@ -45,14 +45,14 @@ impl RpcError {
         Self {
             code: error.get("code").and_then(Value::as_i64).unwrap_or(-32603),
             message: error.get("message").and_then(Value::as_str).unwrap_or("unknown error").to_owned(),
-            data: error.get("data").cloned(),
+            data: error.get("data").cloned().map(Box::new),
         }
     }
 
     fn to_json(&self) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let (Some(data), Some(object)) = (&self.data, error.as_object_mut()) {
-            object.insert("data".to_owned(), data.clone());
+            object.insert("data".to_owned(), Value::clone(data));
         }
         error
     }

@@ -429,7 +429,7 @@ fn protocol_error(error: CallError) -> ErrorData {
     match error {
         CallError::Rpc(error) => {
             let code = i32::try_from(error.code).map_or(ErrorCode::INTERNAL_ERROR, ErrorCode);
-            ErrorData::new(code, error.message, error.data)
+            ErrorData::new(code, error.message, error.data.map(|data| *data))
         }
         error => ErrorData::internal_error(error.to_string(), None),
     }

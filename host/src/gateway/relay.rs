@@ -184,9 +184,11 @@ async fn ask_client(caller: &Caller, method: &str, params: Value) -> Result<Valu
     match caller.peer.send_request(request).await {
         Ok(ClientResult::EmptyResult(_)) => Ok(json!({})),
         Ok(result) => serde_json::to_value(result).map_err(invalid),
-        Err(ServiceError::McpError(error)) => {
-            Err(RpcError { code: error.code.0.into(), message: error.message.into_owned(), data: error.data })
-        }
+        Err(ServiceError::McpError(error)) => Err(RpcError {
+            code: error.code.0.into(),
+            message: error.message.into_owned(),
+            data: error.data.map(Box::new),
+        }),
         Err(error) => {
             Err(RpcError { code: -32603, message: format!("the client did not answer: {error}"), data: None })
         }

@@ -1,0 +1,161 @@
+//! The HTTP front on loopback: who may come in, and whose servers are whose.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use docker_mcp::gateway::{Gateway, GatewayOptions, HttpOptions};
+use docker_mcp::secrets::SecretText;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::mcp_servers::{Behaviour, gateway, until};
+
+async fn serve(gateway: &Gateway, options: HttpOptions) -> (SocketAddr, DropGuard) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (gateway, cancel) = (gateway.clone(), CancellationToken::new());
+    let ends = cancel.clone().drop_guard();
+    tokio::spawn(async move { gateway.serve_http(listener, options, cancel).await });
+    (address, ends)
+}
+
+fn long_lived() -> GatewayOptions {
+    GatewayOptions { long_lived: true, ..GatewayOptions::default() }
+}
+
+fn post(address: SocketAddr, body: &Value) -> RequestBuilder {
+    let request = Client::new().post(format!("http://{address}/mcp"));
+    let accept = "application/json, text/event-stream";
+    request.header("accept", accept).header("content-type", "application/json").body(body.to_string())
+}
+
+fn initialize() -> Value {
+    json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-11-25",
+        "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}})
+}
+
+/// The response among the events.
+async fn message(response: Response) -> Value {
+    let status = response.status();
+    let text = tokio::time::timeout(Duration::from_secs(10), response.text()).await.unwrap().unwrap();
+    let data = text.lines().filter_map(|line| line.strip_prefix("data:").or(Some(line)));
+    let mut messages = data.filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok());
+    messages.find(|message| message.get("id").is_some()).unwrap_or_else(|| panic!("{status}: {text}"))
+}
+
+struct Session {
+    address: SocketAddr,
+    id: String,
+}
+
+impl Session {
+    async fn open(address: SocketAddr) -> Self {
+        let response = post(address, &initialize()).send().await.unwrap();
+        let id = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+        assert_eq!(message(response).await["result"]["serverInfo"]["name"], "docker-mcp");
+        let session = Self { address, id };
+        session.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        session
+    }
+
+    async fn send(&self, body: &Value) -> Response {
+        post(self.address, body).header("mcp-session-id", &self.id).send().await.unwrap()
+    }
+
+    async fn count(&self) -> Value {
+        let params = json!({"name": "a_count", "arguments": {}});
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+        message(self.send(&call).await).await["result"]["content"][0]["text"].clone()
+    }
+
+    async fn end(self) {
+        let request = Client::new().delete(format!("http://{}/mcp", self.address));
+        assert!(request.header("mcp-session-id", &self.id).send().await.unwrap().status().is_success());
+    }
+}
+
+#[tokio::test]
+async fn each_http_session_has_its_own_long_lived_server_which_ends_with_it() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let (one, two) = (Session::open(address).await, Session::open(address).await);
+    assert_eq!(one.count().await, "1");
+    assert_eq!(one.count().await, "2");
+    assert_eq!(two.count().await, "1");
+    until("discovery released its server", || servers.running() == 2).await;
+    one.end().await;
+    until("the first session's server is released", || servers.running() == 1).await;
+    assert_eq!(two.count().await, "2");
+    two.end().await;
+    until("the second session's server is released", || servers.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_request_of_the_stateless_revision_uses_its_principals_server_which_ends_when_idle() {
+    let options = GatewayOptions { principal_idle: Duration::from_millis(400), ..long_lived() };
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], options);
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    for expected in ["1", "2"] {
+        let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {}});
+        let params = json!({"name": "a_count", "arguments": {}, "_meta": meta});
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+        let request = post(address, &call).header("mcp-protocol-version", "2026-07-28");
+        let response = request.header("mcp-method", "tools/call").header("mcp-name", "a_count").send().await.unwrap();
+        let answer = message(response).await;
+        assert_eq!(answer["result"]["content"][0]["text"], expected, "{answer}");
+        assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+    }
+    until("the idle server is released", || servers.running() == 0).await;
+}
+
+#[tokio::test]
+async fn without_the_token_only_health_is_open() {
+    let (gateway, _) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let options = HttpOptions { token: Some(SecretText::new("right".to_owned())), ..HttpOptions::default() };
+    let (address, _ends) = serve(&gateway, options).await;
+    let health = Client::new().get(format!("http://{address}/health")).send().await.unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    for credentials in [None, Some("Bearer wrong"), Some("Basic right"), Some("Bearer")] {
+        let mut request = post(address, &initialize());
+        if let Some(credentials) = credentials {
+            request = request.header("authorization", credentials);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(response.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+    }
+    let response = post(address, &initialize()).header("authorization", "Bearer right").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn foreign_origins_hosts_and_huge_bodies_are_refused() {
+    let (gateway, _) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let status = async |header: &'static str, value: &'static str| {
+        post(address, &initialize()).header(header, value).send().await.unwrap().status()
+    };
+    assert_eq!(status("origin", "https://evil.example").await, StatusCode::FORBIDDEN);
+    assert_eq!(status("origin", "null").await, StatusCode::FORBIDDEN);
+    assert_eq!(status("origin", "http://localhost:6274").await, StatusCode::OK);
+    assert_eq!(status("host", "evil.example").await, StatusCode::FORBIDDEN);
+    let huge = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": "x".repeat(5 << 20)}});
+    assert_eq!(post(address, &huge).send().await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(post(address, &json!("garbage")).send().await.unwrap().status().is_success(), false);
+}
+
+#[tokio::test]
+async fn ending_the_front_ends_its_sessions() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, ends) = serve(&gateway, HttpOptions::default()).await;
+    let session = Session::open(address).await;
+    assert_eq!(session.count().await, "1");
+    drop(ends);
+    until("the session's server is released", || servers.running() == 0).await;
+    assert!(gateway.shutdown().await);
+}
