@@ -29,7 +29,8 @@ impl Engine {
         config
             .wasm_component_model(true)
             .epoch_interruption(true)
-            .wasm_multi_memory(false)
+            // Needed between the parts of a composed component: what joins them copies from one's memory to the other's.
+            .wasm_multi_memory(true)
             .wasm_memory64(false)
             .wasm_relaxed_simd(false)
             .max_wasm_stack(512 << 10)
