@@ -7,7 +7,7 @@
     reason = "a test fails by panicking; clippy knows only the test functions themselves"
 )]
 
-#[path = "support/contract.rs"]
+#[path = "support/contract_of_wasi.rs"]
 #[allow(dead_code, reason = "the suite itself runs elsewhere; here only its requests are used")]
 mod contract;
 
