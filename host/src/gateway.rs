@@ -158,7 +158,7 @@ impl Gateway {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(shared.principals.sweep_interval());
             while shared.cancel.run_until_cancelled(ticks.tick()).await.is_some() {
-                shared.principals.sweep();
+                shared.principals.sweep(tokio::time::Instant::now());
             }
         });
         Self { core }

@@ -102,7 +102,11 @@ impl Front {
         self.typed(server, method, result)
     }
 
-    fn typed<T: DeserializeOwned>(&self, server: usize, method: &str, result: Value) -> Result<T, ErrorData> {
+    fn typed<T: DeserializeOwned>(&self, server: usize, method: &str, mut result: Value) -> Result<T, ErrorData> {
+        // Servers of older revisions do not say it, the current one requires it, and rmcp removes it for older clients.
+        if let Some(object) = result.as_object_mut() {
+            object.entry("resultType").or_insert_with(|| json!("complete"));
+        }
         serde_json::from_value(result).map_err(|error| {
             let name = self.core.servers.get(server).map_or("", |server| server.name.as_str());
             ErrorData::internal_error(
