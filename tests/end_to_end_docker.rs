@@ -142,7 +142,8 @@ async fn configuration_and_secrets_reach_the_server_and_nobody_else() {
     let Some(_engine) = Engine::find().await else { return };
     let setup = Setup::new();
     let secrets = setup.file("secrets.env", "everything.token=tok$en-4711\n");
-    let config = setup.file("config.yaml", "everything:\n  greeting: good-morning-0815\n");
+    let section = format!("{}:\n  greeting: good-morning-0815\n", setup.name("everything"));
+    let config = setup.file("config.yaml", &section);
     let more = ["--secrets", secrets.to_str().unwrap(), "--config", config.to_str().unwrap(), "--verbose"];
     let gateway = setup.gateway(&["everything"], &more).await;
 

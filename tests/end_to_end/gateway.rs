@@ -34,6 +34,8 @@ impl Setup {
         let mut catalog = std::fs::read_to_string(fixture).unwrap();
         for server in ["everything", "time", "memory", "filesystem", "shell"] {
             catalog = catalog.replace(&format!("\n  {server}:\n"), &format!("\n  {}:\n", setup.name(server)));
+            // Templates name the section of the server itself.
+            catalog = catalog.replace(&format!("{{{{{server}."), &format!("{{{{{}.", setup.name(server)));
         }
         std::fs::write(setup.catalog(), catalog).unwrap();
         setup

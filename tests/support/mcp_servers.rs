@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How a server behaves.
 #[derive(Clone)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// Has the tools `NAME_echo`, `NAME_count`, `NAME_progress`, `NAME_slow` and `NAME_ask`.
     Good,
     /// Never answers.
@@ -34,7 +34,7 @@ pub enum Behaviour {
 }
 
 /// Provisions such servers and counts.
-pub struct Servers {
+pub(crate) struct Servers {
     behaviours: HashMap<String, Behaviour>,
     reaper: Reaper,
     pub started: AtomicUsize,
@@ -44,7 +44,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    pub fn new(servers: &[(&str, Behaviour)]) -> Arc<Self> {
+    pub(crate) fn new(servers: &[(&str, Behaviour)]) -> Arc<Self> {
         Arc::new(Self {
             behaviours: servers.iter().map(|(name, behaviour)| ((*name).to_owned(), behaviour.clone())).collect(),
             reaper: Reaper::new(),
@@ -54,11 +54,11 @@ impl Servers {
         })
     }
 
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.started.load(Ordering::SeqCst) - self.released.load(Ordering::SeqCst)
     }
 
-    pub fn has_received(&self, method: &str) -> bool {
+    pub(crate) fn has_received(&self, method: &str) -> bool {
         self.received.lock().unwrap().iter().any(|received| received == method)
     }
 }
@@ -201,18 +201,18 @@ fn text(text: &str) -> Value {
 }
 
 /// A gateway over servers with plain catalog entries.
-pub fn gateway(servers: &[(&str, Behaviour)], options: GatewayOptions) -> (Gateway, Arc<Servers>) {
+pub(crate) fn gateway(servers: &[(&str, Behaviour)], options: GatewayOptions) -> (Gateway, Arc<Servers>) {
     let definitions = servers.iter().map(|(name, _)| definition(name, Entry::default())).collect();
     let servers = Servers::new(servers);
     (Gateway::start(definitions, servers.clone(), options), servers)
 }
 
-pub fn definition(name: &str, entry: Entry) -> ServerDefinition {
+pub(crate) fn definition(name: &str, entry: Entry) -> ServerDefinition {
     ServerDefinition { name: name.to_owned(), entry: Arc::new(entry) }
 }
 
 /// Waits until something is so.
-pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
