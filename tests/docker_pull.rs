@@ -1,4 +1,13 @@
 //! Pulling images from a real registry with a real engine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 #[path = "support/contract.rs"]

@@ -1,10 +1,13 @@
 //! The embedded runtime on its own ground: the sample server end to end, isolation, limits, stopping, and files that
 //! are no servers. What every runtime does is in `runtime_contract.rs`.
+
 #![allow(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
+    clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking; clippy knows only the test functions themselves"
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
 )]
 
 #[path = "support/contract_of_wasi.rs"]

@@ -1,5 +1,14 @@
 //! The gateway over servers in this process: discovery, calls, sessions, cancellation and bad servers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
+
 #[path = "gateway_http.rs"]
 mod http;
 #[path = "support/mcp_servers.rs"]

@@ -4,7 +4,14 @@
 //! Works on tokens, so that comments, strings and formatting do not matter. Code that only tests compile is left
 //! out: a test may look at the product from outside.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may end with a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,9 +1,12 @@
 //! The contract of container runtimes, held against each backend.
+
 #![allow(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
+    clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking; clippy knows only the test functions themselves"
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
 )]
 
 #[path = "support/contract_of_wasi.rs"]

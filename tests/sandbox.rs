@@ -1,7 +1,14 @@
 //! The sandbox with real components: the built-in one, one that misbehaves in every way, and one composed with
 //! `wac`. The container runtime behind them is in memory; what leaves the sandbox is what counts here.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may end with a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,7 +3,14 @@
 //!
 //! What the items mean is not checked here.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may end with a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
 
 use std::path::Path;
 
