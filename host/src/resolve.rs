@@ -155,18 +155,8 @@ impl ServerScope {
     pub fn hosts(&self) -> Result<Vec<HostAlias>, ResolveError> {
         self.settings
             .entry
-            .extra_hosts
-            .iter()
-            .map(|text| match text.split_once(':') {
-                Some((name, address)) if !name.is_empty() && !address.is_empty() => {
-                    Ok(HostAlias { name: name.to_owned(), address: address.to_owned() })
-                }
-                _ => Err(ResolveError::Entry(format!(
-                    "server `{}`: `extraHosts` has `{text}`; write `name:address`",
-                    self.name()
-                ))),
-            })
-            .collect()
+            .host_aliases()
+            .map_err(|reason| ResolveError::Entry(format!("server `{}`: {reason}", self.name())))
     }
 
     /// The variables that secrets fill, in the entry's order. Secrets that are not required and not set are left out.

@@ -97,7 +97,8 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         engine,
         component,
         grants,
-        session: super::random_hex(8)?,
+        // A plan is the same for the same input.
+        session: if dry_run { "planned".to_owned() } else { super::random_hex(8)? },
         runtime,
         servers: settings.collect(),
         startup_timeout: options.max_server_startup_timeout,

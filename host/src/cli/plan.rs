@@ -104,8 +104,7 @@ async fn plan_server(assembled: &Assembled, recorder: &PlanRuntime, name: &str, 
         };
         Step { server: name.to_owned(), tool: tool.map(str::to_owned), planned }
     };
-    // An entry of ephemeral tools alone has no server of its own.
-    if tools.is_empty() || entry.image.is_some() || entry.remote.is_some() || entry.sse_endpoint.is_some() {
+    if !entry.is_poci() {
         let endpoint = match provisioner.pre_validate(name).await {
             Ok(()) => provisioner.provision(name, CancellationToken::new()).await,
             Err(error) => Err(error),

@@ -52,7 +52,7 @@ async fn offer(
     cancel: &CancellationToken,
 ) -> Result<Offer, UpstreamError> {
     let ephemeral: Vec<Tool> = definition.entry.tools.iter().filter_map(ephemeral::definition).collect();
-    if ephemeral::is_ephemeral(&definition.entry) {
+    if definition.entry.is_poci() {
         return Ok(Offer { tools: ephemeral, ..Offer::default() });
     }
     let upstream = Upstream::open(opening, &definition.name, &Introduction::gateway(), cancel).await?;

@@ -7,15 +7,6 @@ use crate::capability::container_runtime::{Captured, Completed};
 use crate::catalog::Entry;
 use crate::catalog::entry::ToolEntry;
 
-/// Whether an entry has ephemeral tools only, so that there is no server to discover.
-pub(crate) fn is_ephemeral(entry: &Entry) -> bool {
-    entry.kind.as_deref() == Some("poci")
-        || (entry.image.is_none()
-            && entry.remote.is_none()
-            && entry.sse_endpoint.is_none()
-            && entry.tools.iter().any(|tool| tool.container.is_some()))
-}
-
 /// What clients are told of an ephemeral tool. `None` for tools of a server.
 pub(crate) fn definition(tool: &ToolEntry) -> Option<Tool> {
     tool.container.as_ref()?;
