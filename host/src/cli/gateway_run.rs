@@ -100,8 +100,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
         error = unusable => Err(error.into()),
     };
     gateway.shutdown().await;
+    // A client that was gone before the provisioner turned out to be unusable must not make it look well.
+    let unusable = assembled.provisioner.failure().cloned();
     assembled.finish().await;
-    result.map(|()| Status::Success)
+    result.and_then(|()| unusable.map_or(Ok(Status::Success), |error| Err(error.into())))
 }
 
 /// The bearer token that clients must show, and a line on stderr that says so.

@@ -92,6 +92,11 @@ impl SandboxedProvisioner {
         self.loaded.get_or_init(async || self.load().await).await.as_ref().map_err(Clone::clone)
     }
 
+    /// Why the component cannot be used, if that has turned out already.
+    pub fn failure(&self) -> Option<&ProvisionError> {
+        self.loaded.get().and_then(|loaded| loaded.as_ref().err())
+    }
+
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
         let (engine, source, grants) = (self.engine.clone(), self.component.clone(), self.grants.clone());
         let provisioner = tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, grants))
