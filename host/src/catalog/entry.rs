@@ -59,8 +59,7 @@ impl Entry {
     /// True if the entry is a set of ephemeral tools, so that there is no server to start.
     pub fn is_poci(&self) -> bool {
         let has_server = self.image.is_some() || self.remote.is_some() || self.sse_endpoint.is_some();
-        self.kind.as_deref() == Some("poci")
-            || (!has_server && self.tools.iter().any(|tool| tool.container.is_some()))
+        self.kind.as_deref() == Some("poci") || (!has_server && self.tools.iter().any(|tool| tool.container.is_some()))
     }
 
     /// The names of the secrets that the entry declares.
