@@ -55,6 +55,8 @@ pub(crate) struct Servers {
     behaviours: HashMap<String, Behaviour>,
     reaper: Reaper,
     pub started: AtomicUsize,
+    /// How often a server was asked for.
+    pub asked: AtomicUsize,
     /// How often provisioning was given up in the middle.
     pub given_up: Arc<AtomicUsize>,
     /// How to kill those that were started.
@@ -70,6 +72,7 @@ impl Servers {
             behaviours: servers.iter().map(|(name, behaviour)| ((*name).to_owned(), behaviour.clone())).collect(),
             reaper: Reaper::new(),
             started: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             given_up: Arc::default(),
             tasks: Mutex::default(),
             released: Arc::default(),
@@ -98,6 +101,7 @@ impl Servers {
 #[async_trait]
 impl Provision for Servers {
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let behaviour = self.behaviours[server].clone();
         match &behaviour {
             Behaviour::Fails => {

@@ -82,7 +82,7 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none(), "the third came before the second");
         let held = second.await.unwrap();
         drop(held);
-        third.await.unwrap();
+        drop(third.await.unwrap());
     }
 
     #[tokio::test]
@@ -95,7 +95,7 @@ mod tests {
         let mut waits = Box::pin(turns.take(PATIENCE));
         assert!(waits.as_mut().now_or_never().is_none(), "there is a place in the queue again");
         drop(held);
-        waits.await.unwrap();
+        drop(waits.await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
