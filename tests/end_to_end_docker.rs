@@ -138,6 +138,53 @@ async fn a_long_lived_server_keeps_one_container_and_its_state() {
 }
 
 #[tokio::test]
+async fn a_long_lived_server_that_was_removed_is_provisioned_again() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["memory"], &["--long-lived"]).await;
+    let server = setup.name("memory");
+    gateway.text("read_graph", json!({})).await;
+    let first = engine.wait_for(&server, 1).await;
+    engine.remove(&first[0]).await;
+    // A call that is faster than the news gets the one error.
+    let answer = gateway.call("read_graph", json!({})).await.unwrap();
+    if answer["isError"] == json!(true) {
+        let text = answer["content"][0]["text"].as_str().unwrap();
+        assert!(text.contains("the next call starts the server again"), "{text}");
+        gateway.text("read_graph", json!({})).await;
+    }
+    assert_ne!(engine.wait_for(&server, 1).await, first);
+    assert!(gateway.close().await.success());
+    engine.wait_for(&server, 0).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_container_is_removed_gets_an_error_and_the_next_a_new_container() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["everything"], &["--long-lived"]).await;
+    let server = setup.name("everything");
+    assert_eq!(gateway.text("echo", json!({"message": "one"})).await, "Echo: one");
+    let first = engine.wait_for(&server, 1).await;
+    let client = gateway.client().clone();
+    let arguments = json!({"duration": 60, "steps": 2});
+    let pending = tokio::spawn(async move { call(&client, "trigger-long-running-operation", arguments).await });
+    // Calls are relayed in order, so the long one is under way when this one is answered.
+    assert_eq!(gateway.text("echo", json!({"message": "two"})).await, "Echo: two");
+    engine.remove(&first[0]).await;
+    let lost = tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap().unwrap();
+    let text = lost["content"][0]["text"].as_str().unwrap();
+    assert!(
+        lost["isError"] == json!(true) && text.contains(&server) && text.contains("the next call starts"),
+        "{text}"
+    );
+    assert_eq!(gateway.text("echo", json!({"message": "three"})).await, "Echo: three");
+    assert_ne!(engine.wait_for(&server, 1).await, first);
+    assert!(gateway.close().await.success());
+    engine.wait_for(&server, 0).await;
+}
+
+#[tokio::test]
 async fn configuration_and_secrets_reach_the_server_and_nobody_else() {
     let Some(_engine) = Engine::find().await else { return };
     let setup = Setup::new();

@@ -159,3 +159,72 @@ async fn ending_the_front_ends_its_sessions() {
     until("the session's server is released", || servers.running() == 0).await;
     assert!(gateway.shutdown().await);
 }
+
+#[tokio::test]
+async fn sessions_beyond_the_limit_are_told_to_come_again() {
+    let (gateway, _) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions { max_sessions: 2, ..HttpOptions::default() }).await;
+    let (one, _two) = (Session::open(address).await, Session::open(address).await);
+    let refused = post(address, &initialize()).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "30");
+    assert!(refused.text().await.unwrap().contains("raise `--max-sessions`"));
+    assert_eq!(one.count().await, "1", "those that are there go on");
+    one.end().await;
+    Session::open(address).await;
+}
+
+#[tokio::test]
+async fn the_servers_of_a_client_that_vanished_in_a_call_are_released() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let options = HttpOptions { session_idle: Duration::from_millis(500), ..HttpOptions::default() };
+    let (address, _ends) = serve(&gateway, options).await;
+    let session = Session::open(address).await;
+    let params = json!({"name": "a_slow", "arguments": {}});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let calling = tokio::spawn(async move { session.send(&call).await.text().await });
+    until("the call arrived", || servers.has_received("tools/call")).await;
+    calling.abort();
+    until("the server is released", || servers.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_of_the_stateless_revision_that_vanished_in_a_call_cancels_it() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], GatewayOptions::default());
+    gateway.complete().await;
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {}});
+    let params = json!({"name": "a_slow", "arguments": {}, "_meta": meta});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let request = post(address, &call).header("mcp-protocol-version", "2026-07-28");
+    let request = request.header("mcp-method", "tools/call").header("mcp-name", "a_slow");
+    let calling = tokio::spawn(async move { request.send().await?.text().await });
+    until("the call arrived", || servers.has_received("tools/call")).await;
+    calling.abort();
+    until("the server is told", || servers.has_received("notifications/cancelled")).await;
+    until("the server is released", || servers.running() == 0).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_over_http_is_refused_and_the_session_goes_on() {
+    let (gateway, _) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let session = Session::open(address).await;
+    let deep = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{}{}}}",
+        "{\"x\":".repeat(10_000),
+        "}".repeat(10_000)
+    );
+    let latin = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"\xe9\"}}".to_vec();
+    let huge = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": "x".repeat(50 << 20)}});
+    for body in [deep.into_bytes(), latin, huge.to_string().into_bytes()] {
+        let request = post(address, &json!({})).header("mcp-session-id", &session.id).body(body);
+        // A body that is far too long may be cut off in the middle, which the client sees as a broken connection.
+        if let Ok(response) = request.send().await {
+            assert!(response.status().is_client_error(), "{}", response.status());
+        }
+    }
+    assert_eq!(session.count().await, "1");
+}

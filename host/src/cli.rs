@@ -133,15 +133,16 @@ async fn run(command: Command) -> anyhow::Result<Status> {
 fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
     use std::io::IsTerminal as _;
     let default = match (verbosity.verbose, quiet) {
-        (true, _) => "warn,docker_mcp=debug,provisioner=debug,server=debug",
-        (false, false) => "warn,docker_mcp=info,provisioner=info,server=info",
-        (false, true) => "warn",
+        (true, _) => "warn,rmcp::transport=off,docker_mcp=debug,provisioner=debug,server=debug",
+        (false, false) => "warn,rmcp::transport=off,docker_mcp=info,provisioner=info,server=info",
+        (false, true) => "warn,rmcp::transport=off",
     };
     let asked = std::env::var("DOCKER_MCP_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
     let filter = match asked {
         None => EnvFilter::new(default),
-        // Whatever is asked for: at debug these log whole requests, with environments and headers.
-        Some(filter) => ["bollard=info", "hyper=info", "h2=info", "reqwest=info", "rmcp=warn"]
+        // Whatever is asked for: at debug these log whole requests, with environments and headers, and the transport
+        // logs addresses of remote servers, which may hold secrets, with its errors.
+        Some(filter) => ["bollard=info", "hyper=info", "h2=info", "reqwest=info", "rmcp=warn", "rmcp::transport=off"]
             .into_iter()
             .filter_map(|directive| directive.parse().ok())
             .fold(filter, EnvFilter::add_directive),

@@ -7,13 +7,16 @@ pub mod client;
 mod connection;
 mod discovery;
 mod ephemeral;
+mod follow;
 mod front;
 mod http;
 mod inventory;
 mod relay;
 mod remote;
+mod restart;
 mod session;
 mod stdio;
+mod turns;
 mod upstream;
 mod wire;
 
@@ -27,10 +30,19 @@ use tokio_util::task::TaskTracker;
 pub use self::connection::RpcError;
 pub use self::http::HttpOptions;
 use self::inventory::{Inventory, Status};
+pub use self::restart::RestartPolicy;
 use self::session::Principals;
+use self::turns::Turns;
 use self::upstream::Opening;
 use crate::catalog::Entry;
 use crate::provision::Provision;
+
+/// How many calls a kept server serves at once.
+pub const CALLS_OF_KEPT: usize = 32;
+/// How many servers are started at once for the calls of one.
+pub const CALLS_OF_FRESH: usize = 8;
+/// How many calls may wait for a server.
+pub const QUEUED_CALLS: usize = 128;
 
 /// How long [`Gateway::shutdown`] waits for what is under way.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -49,10 +61,18 @@ pub struct GatewayOptions {
     pub log_calls: bool,
     /// How long servers are kept for a client without a session after its last request.
     pub principal_idle: Duration,
+    /// How many calls a server serves at once, over all clients. `None` means [`CALLS_OF_KEPT`] for servers that are
+    /// kept and [`CALLS_OF_FRESH`] for those that are started for a call.
+    pub calls_at_once: Option<usize>,
+    /// How many more calls may wait for each server; those beyond are refused.
+    pub queue: usize,
+    /// How soon kept servers that ended are started again.
+    pub restart: RestartPolicy,
 }
 
 impl Default for GatewayOptions {
-    /// Ten seconds to start, ten minutes to answer, a server per call, calls logged, five minutes of idleness.
+    /// Ten seconds to start, ten minutes to answer, a server per call, calls logged, five minutes of idleness;
+    /// calls at once and in the queue as the constants of this module say.
     fn default() -> Self {
         Self {
             startup_timeout: Duration::from_secs(10),
@@ -60,6 +80,9 @@ impl Default for GatewayOptions {
             long_lived: false,
             log_calls: true,
             principal_idle: Duration::from_secs(300),
+            calls_at_once: None,
+            queue: QUEUED_CALLS,
+            restart: RestartPolicy::default(),
         }
     }
 }
@@ -115,6 +138,8 @@ pub(crate) struct Core {
     options: GatewayOptions,
     inventory: Inventory,
     principals: Principals,
+    /// By server.
+    turns: Vec<Turns>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -124,10 +149,16 @@ impl Core {
         Opening { provision: self.provision.as_ref(), timeout: self.options.startup_timeout, tracker: &self.tracker }
     }
 
-    /// Remote servers are kept too: nothing runs here that a fresh start would isolate.
     fn is_long_lived(&self, server: &ServerDefinition) -> bool {
+        self.options.keeps(server)
+    }
+}
+
+impl GatewayOptions {
+    /// Remote servers are kept too: nothing runs here that a fresh start would isolate.
+    fn keeps(&self, server: &ServerDefinition) -> bool {
         let entry = &server.entry;
-        self.options.long_lived || entry.long_lived || entry.remote.is_some() || entry.sse_endpoint.is_some()
+        self.long_lived || entry.long_lived || entry.remote.is_some() || entry.sse_endpoint.is_some()
     }
 }
 
@@ -136,7 +167,12 @@ impl Gateway {
     pub fn start(servers: Vec<ServerDefinition>, provision: Arc<dyn Provision>, options: GatewayOptions) -> Self {
         let servers = Arc::new(servers);
         let deadline = tokio::time::Instant::now() + options.startup_timeout;
+        let turns = servers.iter().map(|server| {
+            let usual = if options.keeps(server) { CALLS_OF_KEPT } else { CALLS_OF_FRESH };
+            Turns::new(options.calls_at_once.unwrap_or(usual), options.queue)
+        });
         let core = Arc::new(Core {
+            turns: turns.collect(),
             inventory: Inventory::new(Arc::clone(&servers), deadline),
             principals: Principals::new(options.principal_idle),
             servers,

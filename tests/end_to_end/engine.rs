@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage};
-use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use futures::TryStreamExt;
 
 /// How long the gateway may take to remove what it no longer needs.
@@ -57,6 +57,12 @@ impl Engine {
     /// What the engine knows of one container.
     pub(crate) async fn inspect(&self, id: &str) -> ContainerInspectResponse {
         self.docker.inspect_container(id, None).await.unwrap()
+    }
+
+    /// Removes a container by force, as somebody else might.
+    pub(crate) async fn remove(&self, id: &str) {
+        let options = RemoveContainerOptionsBuilder::default().force(true).build();
+        self.docker.remove_container(id, Some(options)).await.unwrap();
     }
 
     /// Waits until a server has this many containers.

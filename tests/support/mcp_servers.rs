@@ -31,6 +31,23 @@ pub(crate) enum Behaviour {
     Fails,
     /// Is provisioned when told, and then good.
     Late(Arc<Notify>),
+    /// Is good the first time, and after that is never done with being provisioned.
+    StartsOnce,
+    /// Has these tools, which answer like this.
+    Odd(Vec<(&'static str, Answer)>),
+    /// Has a tool `NAME_grow`, after which it has `NAME_grown` too, and says so.
+    Grows,
+    /// Has tools without end, so many on each page.
+    Endless(usize),
+}
+
+/// How an odd tool answers.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// With these bytes, in which `<id>` and `<token>` stand for those of the call.
+    Bytes(Vec<u8>),
+    /// With these bytes for ever.
+    Forever(Vec<u8>),
 }
 
 /// Provisions such servers and counts.
@@ -38,6 +55,12 @@ pub(crate) struct Servers {
     behaviours: HashMap<String, Behaviour>,
     reaper: Reaper,
     pub started: AtomicUsize,
+    /// How often a server was asked for.
+    pub asked: AtomicUsize,
+    /// How often provisioning was given up in the middle.
+    pub given_up: Arc<AtomicUsize>,
+    /// How to kill those that were started.
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
     pub released: Arc<AtomicUsize>,
     /// The methods that servers received, in order.
     pub received: Arc<Mutex<Vec<String>>>,
@@ -49,6 +72,9 @@ impl Servers {
             behaviours: servers.iter().map(|(name, behaviour)| ((*name).to_owned(), behaviour.clone())).collect(),
             reaper: Reaper::new(),
             started: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            given_up: Arc::default(),
+            tasks: Mutex::default(),
             released: Arc::default(),
             received: Arc::default(),
         })
@@ -59,13 +85,23 @@ impl Servers {
     }
 
     pub(crate) fn has_received(&self, method: &str) -> bool {
-        self.received.lock().unwrap().iter().any(|received| received == method)
+        self.count_of(method) > 0
+    }
+
+    pub(crate) fn count_of(&self, method: &str) -> usize {
+        self.received.lock().unwrap().iter().filter(|received| *received == method).count()
+    }
+
+    /// Ends every server that runs, as a crash would.
+    pub(crate) fn kill(&self) {
+        self.tasks.lock().unwrap().drain(..).for_each(|task| task.abort());
     }
 }
 
 #[async_trait]
 impl Provision for Servers {
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let behaviour = self.behaviours[server].clone();
         match &behaviour {
             Behaviour::Fails => {
@@ -75,6 +111,11 @@ impl Provision for Servers {
                 () = told.notified() => told.notify_one(),
                 () = cancel.cancelled() => return Err(ProvisionError::Cancelled),
             },
+            Behaviour::StartsOnce if self.started.load(Ordering::SeqCst) > 0 => {
+                let _given_up = OnDrop(Arc::clone(&self.given_up));
+                cancel.cancelled().await;
+                return Err(ProvisionError::Cancelled);
+            }
             _ => {}
         }
         self.started.fetch_add(1, Ordering::SeqCst);
@@ -83,6 +124,7 @@ impl Provision for Servers {
         let stderr = StderrTail::default();
         stderr.push("last words");
         let work = tokio::spawn(run(server.to_owned(), behaviour, input, output, Arc::clone(&self.received)));
+        self.tasks.lock().unwrap().push(work.abort_handle());
         let released = Arc::clone(&self.released);
         let lease = self.reaper.lease(server, move || async move {
             work.abort();
@@ -111,6 +153,15 @@ impl Provision for Servers {
     }
 }
 
+/// Counts when it is dropped.
+struct OnDrop(Arc<AtomicUsize>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 async fn run(
     name: String,
     behaviour: Behaviour,
@@ -127,7 +178,7 @@ async fn run(
         Behaviour::Hangs => return std::future::pending().await,
         _ => {}
     }
-    let (mut lines, mut count, mut asking) = (BufReader::new(input).lines(), 0, None);
+    let (mut lines, mut count, mut asking, mut grown) = (BufReader::new(input).lines(), 0, None, false);
     while let Ok(Some(line)) = lines.next_line().await {
         let message: Value = serde_json::from_str(&line).unwrap();
         let method = message["method"].as_str().unwrap_or("response").to_owned();
@@ -137,14 +188,25 @@ async fn run(
         let mut replies = Vec::new();
         let result = match method.as_str() {
             "initialize" => json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": name, "version": "1"},
-                "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "logging": {}}}),
+                "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "logging": {}, "completions": {}}}),
             "tools/list" => {
                 let tool = |tool: &str| json!({"name": format!("{name}_{tool}"), "inputSchema": {"type": "object"}});
-                // Two pages.
-                if message["params"]["cursor"] == "2" {
-                    json!({"tools": [tool("progress"), tool("slow"), tool("ask"), tool("die")]})
-                } else {
-                    json!({"tools": [tool("echo"), tool("count")], "nextCursor": "2"})
+                match &behaviour {
+                    Behaviour::Odd(tools) => {
+                        json!({"tools": tools.iter().map(|(name, _)| tool(name)).collect::<Vec<_>>()})
+                    }
+                    Behaviour::Grows if grown => json!({"tools": [tool("grow"), tool("grown")]}),
+                    Behaviour::Grows => json!({"tools": [tool("grow")]}),
+                    Behaviour::Endless(page) => {
+                        let first = message["params"]["cursor"].as_str().map_or(0, |text| text.parse().unwrap());
+                        let tools: Vec<_> = (first..first + page).map(|number| tool(&number.to_string())).collect();
+                        json!({"tools": tools, "nextCursor": (first + page).to_string()})
+                    }
+                    // Two pages.
+                    _ if message["params"]["cursor"] == "2" => {
+                        json!({"tools": [tool("progress"), tool("slow"), tool("ask"), tool("die")]})
+                    }
+                    _ => json!({"tools": [tool("echo"), tool("count")], "nextCursor": "2"}),
                 }
             }
             "prompts/list" => json!({"prompts": [{"name": format!("{name}_prompt")}]}),
@@ -156,14 +218,35 @@ async fn run(
             "resources/read" => {
                 json!({"contents": [{"uri": message["params"]["uri"], "text": format!("read by {name}")}]})
             }
+            "completion/complete" => {
+                json!({"completion": {"values": [format!("completed by {name}")], "total": 1, "hasMore": false}})
+            }
+            "logging/setLevel" => json!({}),
+            "tools/call" if let Behaviour::Odd(tools) = &behaviour => {
+                let (_, answer) = tools.iter().find(|(name, _)| *name == tool).unwrap();
+                answer_oddly(answer, &message, &mut output).await;
+                continue;
+            }
             "tools/call" => match tool {
+                "grow" => {
+                    grown = true;
+                    for kind in ["tools", "tools", "prompts"] {
+                        let method = format!("notifications/{kind}/list_changed");
+                        replies.push(json!({"jsonrpc": "2.0", "method": method}));
+                    }
+                    text("growing")
+                }
                 "slow" => continue,
                 "die" => return,
                 "ask" => {
                     asking = Some(message["id"].clone());
-                    let params = json!({"messages": [], "maxTokens": 10});
-                    replies.push(json!({"jsonrpc": "2.0", "id": "s1", "method": "sampling/createMessage",
-                        "params": params}));
+                    let arguments = &message["params"]["arguments"];
+                    let method = arguments["method"].as_str().unwrap_or("sampling/createMessage");
+                    let params = match &arguments["params"] {
+                        Value::Null => json!({"messages": [], "maxTokens": 10}),
+                        params => params.clone(),
+                    };
+                    replies.push(json!({"jsonrpc": "2.0", "id": "s1", "method": method, "params": params}));
                     json!(null)
                 }
                 "count" => {
@@ -194,6 +277,33 @@ async fn run(
             output.write_all(format!("{reply}\n").as_bytes()).await.unwrap();
         }
     }
+}
+
+async fn answer_oddly(answer: &Answer, call: &Value, output: &mut DuplexStream) {
+    let (id, token) = (call["id"].to_string(), call["params"]["_meta"]["progressToken"].to_string());
+    match answer {
+        Answer::Bytes(bytes) => {
+            let bytes = replace(&replace(bytes, b"<id>", id.as_bytes()), b"<token>", token.as_bytes());
+            // Fails if the gateway has had enough.
+            let _ = output.write_all(&bytes).await;
+        }
+        Answer::Forever(bytes) => while output.write_all(bytes).await.is_ok() {},
+    }
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(place) = rest.windows(from.len()).position(|window| window == from) {
+        replaced.extend_from_slice(&rest[..place]);
+        replaced.extend_from_slice(to);
+        rest = &rest[place + from.len()..];
+        if from == b"<id>" {
+            break;
+        }
+    }
+    replaced.extend_from_slice(rest);
+    replaced
 }
 
 fn text(text: &str) -> Value {

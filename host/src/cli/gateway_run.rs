@@ -45,6 +45,19 @@ pub(super) struct Arguments {
     /// Seconds that a server may take to answer a call
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = options::seconds, help_heading = "Limits")]
     call_timeout: std::time::Duration,
+    /// Calls that one server serves at once, over all clients; others wait. Default: 32 for a server that is kept, 8
+    /// for one that is started for each call
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Limits")]
+    max_concurrent_calls: Option<u16>,
+    /// Calls that may wait for one server; those beyond get an error at once
+    #[arg(long, value_name = "NUMBER", default_value = "128", help_heading = "Limits")]
+    max_queued_calls: u16,
+    /// HTTP sessions at once; clients beyond are answered 503 with `Retry-After`
+    #[arg(long, value_name = "NUMBER", default_value = "256", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Limits")]
+    max_sessions: u16,
+    /// Seconds after which an HTTP session without requests ends, and with it the servers that are kept for it
+    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = options::seconds, help_heading = "Limits")]
+    session_timeout: std::time::Duration,
     /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
     #[arg(long)]
     dry_run: bool,
@@ -62,6 +75,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let mut assembled = assemble(&arguments.servers, Mode::Real(progress::on_stderr()), Reaper::new()).await?;
     assembled.gateway.log_calls = arguments.log_calls;
     assembled.gateway.call_timeout = arguments.call_timeout;
+    assembled.gateway.calls_at_once = arguments.max_concurrent_calls.map(usize::from);
+    assembled.gateway.queue = usize::from(arguments.max_queued_calls);
     let listener = match arguments.transport {
         Transport::Stdio => None,
         Transport::Streaming => {
@@ -89,7 +104,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
         match listener {
             None => gateway.serve_stdio(signals.clone()).await,
             Some(listener) => {
-                let http = HttpOptions { token: token(&arguments, &listener)?, ..HttpOptions::default() };
+                let http = HttpOptions {
+                    token: token(&arguments, &listener)?,
+                    session_idle: arguments.session_timeout,
+                    max_sessions: usize::from(arguments.max_sessions),
+                    ..HttpOptions::default()
+                };
                 gateway.serve_http(listener, http, signals.clone()).await
             }
         }

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
-use super::wire::{Line, LineReader, write_messages};
+use super::wire::{Line, LineReader, TooLong, write_messages};
 
 /// How many messages wait for the other side.
 const QUEUE: usize = 64;
@@ -36,6 +36,8 @@ pub struct RpcError {
 impl RpcError {
     /// The code for a method that is not there.
     pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
+    /// The code for whatever else went wrong.
+    pub(crate) const INTERNAL: i64 = -32603;
 
     pub(crate) fn method_not_found(method: &str) -> Self {
         Self { code: Self::METHOD_NOT_FOUND, message: format!("method `{method}` not found"), data: None }
@@ -131,6 +133,8 @@ pub(crate) struct Shared {
     out: mpsc::Sender<Value>,
     table: Mutex<Table>,
     closed: CancellationToken,
+    /// Changes whenever the server says that one of its lists did.
+    lists: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -168,7 +172,8 @@ impl Connection {
     pub(crate) fn unconnected() -> (Self, TransportSide) {
         let (out, messages) = mpsc::channel(QUEUE);
         let (ends, written) = (CancellationToken::new(), CancellationToken::new());
-        let shared = Shared { out, table: Mutex::default(), closed: CancellationToken::new() };
+        let shared =
+            Shared { out, table: Mutex::default(), closed: CancellationToken::new(), lists: watch::Sender::new(()) };
         let side = TransportSide { messages, ends: ends.clone(), written: written.clone().drop_guard() };
         (Self { shared: Arc::new(shared), written, _ends: ends.drop_guard() }, side)
     }
@@ -186,6 +191,16 @@ impl Connection {
     /// Whether the other side is gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.is_cancelled()
+    }
+
+    /// Why there will be no more messages, if that is so.
+    pub(crate) fn reason(&self) -> Option<Closed> {
+        self.shared.table().closed.clone()
+    }
+
+    /// To be told when the server says that one of its lists changed. Ends with the connection.
+    pub(crate) fn list_changes(&self) -> watch::Receiver<()> {
+        self.shared.lists.subscribe()
     }
 
     /// The first line that was no message, if there was one.
@@ -365,6 +380,10 @@ impl Shared {
     }
 
     async fn notified(&self, method: String, params: Value) {
+        if method.ends_with("/list_changed") {
+            self.lists.send_replace(());
+            return;
+        }
         let call = if method == "notifications/progress" {
             let token = params.get("progressToken").and_then(Value::as_u64);
             token.and_then(|token| self.table().calls.get(&token).cloned())
@@ -390,6 +409,14 @@ impl Shared {
             }
         };
         let _ = call.send(Event::Response(result)).await;
+    }
+
+    /// An answer that cannot be read fails the request that it belongs to, and nothing else.
+    async fn unreadable(&self, id: &Value, reason: &str) {
+        tracing::warn!(reason, "the server sent a message that cannot be read");
+        let message = format!("the server sent an answer that cannot be read: {reason}");
+        let error = json!({ "code": RpcError::INTERNAL, "message": message });
+        self.responded(id, serde_json::Map::from_iter([("error".to_owned(), error)])).await;
     }
 
     fn any_call(&self) -> Option<mpsc::Sender<Event>> {
@@ -421,11 +448,12 @@ impl Shared {
 
 /// Reads until the server ends or cannot be understood any more.
 async fn read_messages(shared: &Shared, stdout: impl AsyncRead + Unpin) -> Closed {
-    let mut lines = LineReader::new(BufReader::with_capacity(64 << 10, stdout));
+    let mut lines = LineReader::new(BufReader::with_capacity(64 << 10, stdout), TooLong::Fail);
     let mut garbage = 0;
     loop {
         match lines.next().await {
             Line::Message(message) => shared.receive(message).await,
+            Line::Unreadable(id, reason) => shared.unreadable(&id, &reason).await,
             Line::Garbage(excerpt) => {
                 garbage += 1;
                 tracing::warn!(line = excerpt, "skipped a line on standard output that is no MCP message");

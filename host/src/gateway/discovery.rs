@@ -14,6 +14,10 @@ use super::{ServerDefinition, ephemeral};
 
 /// How many pages of one list are read. A server that has more is taken to repeat itself.
 const MAX_PAGES: usize = 100;
+/// How many items of one list are taken. No model could choose among more.
+const MAX_ITEMS: usize = 2_000;
+/// How much text the items of one list may be together.
+const MAX_BYTES: usize = 16 << 20;
 
 /// Discovers one server and records the outcome.
 pub(crate) async fn discover(
@@ -82,7 +86,11 @@ fn hangs(upstream: &Upstream, timeout: Duration) -> UpstreamError {
     }
 }
 
-async fn lists(upstream: &Upstream) -> Result<Offer, UpstreamError> {
+/// Asks a server for everything that it offers.
+///
+/// # Errors
+/// If it refuses or is gone.
+pub(crate) async fn lists(upstream: &Upstream) -> Result<Offer, UpstreamError> {
     let mut offer = Offer::default();
     let has = |capability: &str| upstream.capabilities().get(capability).is_some_and(|value| !value.is_null());
     if has("tools") {
@@ -113,12 +121,18 @@ async fn list<T: DeserializeOwned>(
     field: &str,
 ) -> Result<Vec<T>, UpstreamError> {
     let mut items = Vec::new();
-    let mut cursor = Value::Null;
+    let (mut cursor, mut bytes) = (Value::Null, 0);
     for _ in 0..MAX_PAGES {
         let params = if cursor.is_null() { json!({}) } else { json!({ "cursor": cursor }) };
         let mut page = upstream.ask(method, params).await?;
         if let Some(Value::Array(entries)) = page.get_mut(field).map(Value::take) {
             for entry in entries {
+                bytes += entry.to_string().len();
+                if items.len() >= MAX_ITEMS || bytes > MAX_BYTES {
+                    let (server, taken) = (upstream.server(), items.len());
+                    tracing::warn!(server, method, taken, "a list is too long; the rest is left out");
+                    return Ok(items);
+                }
                 match serde_json::from_value(entry) {
                     Ok(item) => items.push(item),
                     Err(error) => {

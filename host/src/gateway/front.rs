@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::http::Principal;
 use super::inventory::LateChanges;
-use super::relay::{CallError, Caller, forward};
+use super::relay::{CallError, Caller, forward, turn};
 use super::session::Session;
 use super::upstream::UpstreamError;
 use super::{Core, ephemeral};
@@ -129,12 +129,16 @@ impl Front {
 
     async fn run_ephemeral(
         &self,
-        server: &str,
+        (index, server): (usize, &str),
         tool: &str,
         params: &Value,
         caller: &Caller,
     ) -> Result<Value, CallError> {
         let _under_way = self.core.tracker.token();
+        let _turn = tokio::select! {
+            turn = turn(&self.core, index, server) => turn?,
+            () = caller.cancel.cancelled() => return Err(UpstreamError::Cancelled.into()),
+        };
         let cancel = self.core.cancel.child_token();
         let _cancels = cancel.clone().drop_guard();
         let run = self.core.provision.run_tool(server, tool, ephemeral::arguments(params), cancel.clone());
@@ -247,7 +251,7 @@ impl ServerHandler for Front {
         let params = params(&request, &context.meta)?;
         let started = Instant::now();
         let result = if ephemeral::is_ephemeral_tool(&definition.entry, &route.name) {
-            self.run_ephemeral(&definition.name, &route.name, &params, &caller).await
+            self.run_ephemeral((route.server, &definition.name), &route.name, &params, &caller).await
         } else {
             forward(&self.core, route.server, "tools/call", params, &caller).await
         };

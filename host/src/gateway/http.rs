@@ -2,6 +2,8 @@
 //!
 //! rmcp speaks the protocol; who may come in is decided here.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +14,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::sessions::Sessions;
 use super::front::Front;
 use super::{Gateway, GatewayError};
 use crate::secrets::SecretText;
@@ -41,16 +43,19 @@ pub struct HttpOptions {
     pub allowed_hosts: Vec<String>,
     /// How long a session lives without requests.
     pub session_idle: Duration,
+    /// How many sessions there may be at once; clients beyond are told to come again.
+    pub max_sessions: usize,
 }
 
 impl Default for HttpOptions {
-    /// No token, pages of this machine only, sessions end after fifteen idle minutes.
+    /// No token, pages of this machine only, at most 256 sessions, which end after fifteen idle minutes.
     fn default() -> Self {
         Self {
             token: None,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             session_idle: Duration::from_secs(900),
+            max_sessions: 256,
         }
     }
 }
@@ -73,17 +78,16 @@ impl Gateway {
         let ends = cancel.child_token();
         let is_loopback = listener.local_addr()?.ip().is_loopback();
         let core = Arc::clone(&self.core);
-        let mut sessions = LocalSessionManager::default();
-        let mut session = SessionConfig::default();
-        session.keep_alive = Some(options.session_idle);
-        sessions.session_config = session;
         let service = StreamableHttpService::new(
             move || Ok(Front::new(Arc::clone(&core))),
-            Arc::new(sessions),
+            Arc::new(Sessions::new(options.max_sessions, options.session_idle)),
             config(&options, is_loopback, ends.clone()),
         );
         let gate = Arc::new(Gate { token: options.token.as_ref().map(|token| digest(token.expose().as_bytes())) });
-        let protected = Router::new().route_service("/mcp", service).layer(from_fn_with_state(gate, admit));
+        let protected = Router::new()
+            .route_service("/mcp", service)
+            .layer(from_fn_with_state(options.max_sessions, sessions::explain))
+            .layer(from_fn_with_state(gate, admit));
         let router = Router::new().route("/health", get(|| async { StatusCode::OK })).merge(protected);
         let listener = listener.tap_io(|stream| {
             // Without it, small events wait for the acknowledgement of those before.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ServerDefinition;
 
 /// What one server offers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Offer {
     /// Its tools.
     pub tools: Vec<Tool>,
@@ -45,7 +45,7 @@ pub(crate) struct Route {
     pub name: String,
 }
 
-/// How often each kind of list changed after the start-up timeout.
+/// How often each kind of list changed after the start-up timeout, or after its server was discovered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LateChanges {
     /// Tools.
@@ -133,15 +133,21 @@ impl Inventory {
         self.state.subscribe()
     }
 
-    /// Records how the discovery of a server ended.
+    /// Records how the discovery of a server ended, or what it offers now.
     pub(crate) fn record(&self, server: usize, status: Status) {
         let is_late = Instant::now() > self.deadline;
         self.state.send_modify(|snapshot| {
             let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
-            if let (true, Status::Ready(offer)) = (is_late, &status) {
-                next.late.tools += u64::from(!offer.tools.is_empty());
-                next.late.prompts += u64::from(!offer.prompts.is_empty());
-                next.late.resources += u64::from(!offer.resources.is_empty() || !offer.templates.is_empty());
+            let known = match snapshot.status.get(server) {
+                Some(Status::Ready(offer)) => Some(Arc::clone(offer)),
+                _ => None,
+            };
+            if let (true, Status::Ready(offer)) = (is_late || known.is_some(), &status) {
+                let known = known.unwrap_or_default();
+                next.late.tools += u64::from(offer.tools != known.tools);
+                next.late.prompts += u64::from(offer.prompts != known.prompts);
+                let is_same = offer.resources == known.resources && offer.templates == known.templates;
+                next.late.resources += u64::from(!is_same);
             }
             if let Some(slot) = next.status.get_mut(server) {
                 *slot = status;

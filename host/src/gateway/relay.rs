@@ -4,6 +4,7 @@
 //! server is told the abilities of that very client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -12,12 +13,20 @@ use rmcp::model::{ClientResult, ProgressToken, ServerNotification, ServerRequest
 use rmcp::service::{Peer, ServiceError};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
 use super::connection::{Closed, Connection, Event, RpcError};
+use super::follow::follow;
 use super::session::Session;
+use super::turns::Crowded;
 use super::upstream::{Introduction, Upstream, UpstreamError};
+
+/// How long a server that let a call run out of time may take to show that it lives.
+const PING: Duration = Duration::from_secs(5);
+/// How many questions of a server the client is asked at once during one call.
+const MAX_QUESTIONS: usize = 16;
 
 /// The client's side of one request.
 pub(crate) struct Caller {
@@ -48,6 +57,9 @@ pub(crate) enum CallError {
     /// The server cannot be used.
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
+    /// A kept server ended during the call.
+    #[error("{0}; what the call did is not known, and the next call starts the server again")]
+    Lost(UpstreamError),
     /// It took too long.
     #[error("server `{server}` did not answer within {seconds} s; the request was cancelled")]
     TimedOut {
@@ -64,7 +76,7 @@ pub(crate) enum CallError {
 /// See [`CallError`]. Whatever the outcome, a server that was opened for this request alone is released in the
 /// background.
 pub(crate) async fn forward(
-    core: &Core,
+    core: &Arc<Core>,
     server: usize,
     method: &str,
     params: Value,
@@ -81,21 +93,36 @@ pub(crate) async fn forward(
         capabilities: Value::Object(caller.abilities.clone()),
     };
     let work = async {
+        let _turn = turn(core, server, &definition.name).await?;
         let opening = core.opening();
         let open = Upstream::open(&opening, &definition.name, &introduction, &cancel);
-        let is_kept = core.is_long_lived(definition);
-        let upstream = if is_kept { caller.session.server(server, open).await? } else { Arc::new(open.await?) };
+        let (is_kept, policy) = (core.is_long_lived(definition), &core.options.restart);
+        let upstream = if is_kept {
+            caller.session.server(server, &definition.name, policy, open).await?
+        } else {
+            Arc::new(open.await?)
+        };
+        if is_kept {
+            follow(core, server, &upstream);
+        }
         if let Some(level) = &caller.log_level {
             upstream.set_log_level(level).await;
         }
         let result = converse(core, &upstream, method, params, caller).await;
-        if let Err(CallError::Upstream(error)) = &result {
-            upstream.log_last_words(error).await;
-            if is_kept {
-                caller.session.forget(server, &upstream).await;
+        match result {
+            Err(CallError::Upstream(error)) => {
+                if is_kept {
+                    caller.session.forget(server, &upstream, policy, error.to_string()).await;
+                }
+                upstream.log_last_words(&error).await;
+                Err(if is_kept { CallError::Lost(error) } else { error.into() })
             }
+            Err(error @ CallError::TimedOut { .. }) if is_kept => {
+                replace_if_stuck(core, server, upstream, caller, error.to_string());
+                Err(error)
+            }
+            result => result,
         }
-        result
     };
     // Dropping the work cancels provisioning and the request at the server.
     let _cancels = cancel.clone().drop_guard();
@@ -104,6 +131,42 @@ pub(crate) async fn forward(
         () = caller.cancel.cancelled() => Err(UpstreamError::Cancelled.into()),
         () = core.cancel.cancelled() => Err(UpstreamError::Cancelled.into()),
     }
+}
+
+/// Waits until the server may serve one more call.
+///
+/// # Errors
+/// [`UpstreamError::Busy`].
+pub(crate) async fn turn<'a>(
+    core: &'a Core,
+    server: usize,
+    name: &str,
+) -> Result<Option<SemaphorePermit<'a>>, UpstreamError> {
+    let Some(turns) = core.turns.get(server) else { return Ok(None) };
+    let busy = |crowded| UpstreamError::Busy {
+        server: name.to_owned(),
+        at_once: turns.at_once(),
+        reason: match crowded {
+            Crowded::QueueIsFull => "the queue is full",
+            Crowded::WaitedTooLong => "the call waited for as long as a call may take",
+        },
+    };
+    turns.take(core.options.call_timeout).await.map(Some).map_err(busy)
+}
+
+/// A kept server that does not even answer a `ping` after it let a call run out of time is replaced for the next call.
+fn replace_if_stuck(core: &Arc<Core>, server: usize, upstream: Arc<Upstream>, caller: &Caller, reason: String) {
+    let (session, policy) = (Arc::clone(&caller.session), core.options.restart);
+    let cancel = core.cancel.clone();
+    core.tracker.spawn(async move {
+        let asking = async {
+            if tokio::time::timeout(PING, upstream.ask("ping", json!({}))).await.is_err() {
+                tracing::warn!(server = upstream.server(), "a server does not answer any more and is replaced");
+                session.forget(server, &upstream, &policy, reason).await;
+            }
+        };
+        cancel.run_until_cancelled(asking).await;
+    });
 }
 
 async fn converse(
@@ -125,6 +188,10 @@ async fn converse(
             };
             match event {
                 Event::Notification { method, params } => notify(caller, &method, params).await,
+                Event::Request { id, .. } if answers.len() >= MAX_QUESTIONS => {
+                    let message = format!("more than {MAX_QUESTIONS} questions are open; wait for the answers");
+                    connection.answer(id, Err(RpcError { code: RpcError::INTERNAL, message, data: None })).await;
+                }
                 Event::Request { id, method, params } => answers.push(ask(connection, caller, id, method, params)),
                 Event::Response(result) => return result.map_err(CallError::Rpc),
                 Event::Closed(reason) => return Err(upstream.broken(reason).into()),
@@ -144,11 +211,8 @@ async fn notify(caller: &Caller, method: &str, mut params: Value) {
             object.insert("progressToken".to_owned(), json!(token));
         }
         "notifications/message" if !caller.wants_logs => return,
-        // The server's own lists are not the gateway's, and it cancels what it asked the gateway, not the client.
-        "notifications/cancelled"
-        | "notifications/tools/list_changed"
-        | "notifications/prompts/list_changed"
-        | "notifications/resources/list_changed" => return,
+        // It cancels what it asked the gateway, not the client.
+        "notifications/cancelled" => return,
         _ => {}
     }
     match serde_json::from_value::<ServerNotification>(json!({ "method": method, "params": params })) {

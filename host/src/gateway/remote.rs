@@ -3,14 +3,15 @@
 //! The deprecated HTTP+SSE transport is not spoken.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 use rmcp::RoleClient;
 use rmcp::model::ClientJsonRpcMessage;
 use rmcp::transport::Transport;
-use rmcp::transport::streamable_http_client::{StreamableHttpClientTransport, StreamableHttpClientTransportConfig};
+use rmcp::transport::streamable_http_client::{
+    StreamableHttpClientTransport, StreamableHttpClientTransportConfig, StreamableHttpError,
+};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -55,7 +56,11 @@ fn install_crypto() {
     });
 }
 
-async fn pump(mut transport: impl Transport<RoleClient>, shared: Arc<Shared>, side: TransportSide) {
+async fn pump(
+    mut transport: impl Transport<RoleClient, Error = StreamableHttpError<reqwest::Error>>,
+    shared: Arc<Shared>,
+    side: TransportSide,
+) {
     let TransportSide { mut messages, ends, written } = side;
     let mut sends: JoinSet<(Option<u64>, Result<(), String>)> = JoinSet::new();
     let mut initialized = false;
@@ -67,7 +72,7 @@ async fn pump(mut transport: impl Transport<RoleClient>, shared: Arc<Shared>, si
                 match serde_json::from_value::<ClientJsonRpcMessage>(message) {
                     Ok(message) => {
                         let send = transport.send(message);
-                        let send = async move { (id, send.await.map_err(|error| chain(&error))) };
+                        let send = async move { (id, send.await.map_err(|error| explain(&error))) };
                         if initialized {
                             sends.spawn(send);
                         } else {
@@ -106,22 +111,60 @@ async fn pump(mut transport: impl Transport<RoleClient>, shared: Arc<Shared>, si
         }
     }
     shared.close(reason);
-    drop(written);
     // Ends the session at the server; whether that works changes nothing here.
     let _ = transport.close().await;
+    drop(written);
 }
 
-/// An error and its causes. Header values are no part of it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = format!("cannot be reached: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
+/// What went wrong, for people. Addresses and what the server wrote are no part of it: either may hold a secret.
+fn explain(error: &StreamableHttpError<reqwest::Error>) -> String {
+    match error {
+        StreamableHttpError::Client(error) => unreachable_because(error),
+        StreamableHttpError::AuthRequired(_) => refused("HTTP 401 Unauthorized"),
+        StreamableHttpError::InsufficientScope(_) => refused("HTTP 403 Forbidden"),
+        StreamableHttpError::HttpStatus(_) => {
+            "answered that it cannot serve now (HTTP 429 or 5xx); try again later".to_owned()
         }
-        source = error.source();
+        // Everything after the status is what the server wrote.
+        StreamableHttpError::UnexpectedServerResponse(text) => match text.split_once(':') {
+            Some((status, _)) if status.starts_with("HTTP 401") || status.starts_with("HTTP 403") => refused(status),
+            Some((status, _)) if status.starts_with("HTTP 3") => format!(
+                "answered with {status}: it sends clients to another address, and headers are never sent there; \
+                 correct `remote.url`"
+            ),
+            Some((status, _)) if status.starts_with("HTTP ") => {
+                format!("answered with {status}; check `remote.url`")
+            }
+            _ => "answered with something that is not MCP; check `remote.url`".to_owned(),
+        },
+        StreamableHttpError::UnexpectedContentType(_) | StreamableHttpError::Deserialize(_) => {
+            "answered with something that is not MCP; check `remote.url`".to_owned()
+        }
+        StreamableHttpError::SessionExpired => "ended the session".to_owned(),
+        StreamableHttpError::ResponseBodyTooLarge { .. } => "sent a message that is too long".to_owned(),
+        StreamableHttpError::ReservedHeaderConflict(name) => {
+            format!("has the header `{name}`, which the transport sets itself; remove it from the catalog entry")
+        }
+        StreamableHttpError::TransportChannelClosed => "ended the connection".to_owned(),
+        _ => "broke the transport".to_owned(),
     }
-    text
+}
+
+fn refused(status: &str) -> String {
+    format!("refuses the credentials ({status}); check the secrets that its `headers` use")
+}
+
+fn unreachable_because(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "cannot be reached: no answer in time".to_owned();
+    }
+    // The innermost cause is the system's; those around it quote the address.
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause.and_then(std::error::Error::source) {
+        cause = Some(inner);
+    }
+    match cause {
+        Some(cause) => format!("cannot be reached: {cause}; check `remote.url` and the network"),
+        None => "cannot be reached; check `remote.url` and the network".to_owned(),
+    }
 }

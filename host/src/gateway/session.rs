@@ -9,12 +9,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::restart::{Ends, RestartPolicy};
 use super::upstream::{Upstream, UpstreamError};
 
 /// How many principals keep servers at the same time.
 const MAX_PRINCIPALS: usize = 64;
 
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Upstream>>>>;
+/// A server that is kept, and how it fared.
+#[derive(Debug, Default)]
+struct Kept {
+    upstream: Option<Arc<Upstream>>,
+    ends: Ends,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Kept>>;
 
 /// The long-lived servers of one client.
 #[derive(Debug, Default)]
@@ -26,8 +34,14 @@ impl Session {
     /// The session's server, opened by `open` if there is none or it ended. Concurrent callers share it.
     ///
     /// # Errors
-    /// Those of `open`; the next caller tries again.
-    pub(crate) async fn server<F>(&self, server: usize, open: F) -> Result<Arc<Upstream>, UpstreamError>
+    /// Those of `open`, and [`UpstreamError::Pausing`] for a server that failed several times in a row.
+    pub(crate) async fn server<F>(
+        &self,
+        server: usize,
+        name: &str,
+        policy: &RestartPolicy,
+        open: F,
+    ) -> Result<Arc<Upstream>, UpstreamError>
     where
         F: Future<Output = Result<Upstream, UpstreamError>>,
     {
@@ -35,26 +49,49 @@ impl Session {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(slots.entry(server).or_default())
         };
-        let mut slot = slot.lock().await;
-        if let Some(upstream) = slot.as_ref().filter(|upstream| !upstream.is_closed()) {
-            return Ok(Arc::clone(upstream));
+        let mut kept = slot.lock().await;
+        if let Some(upstream) = kept.upstream.take() {
+            if !upstream.is_closed() {
+                kept.upstream = Some(Arc::clone(&upstream));
+                return Ok(upstream);
+            }
+            let error = upstream.end();
+            kept.ends.ended(policy, error.to_string(), upstream.age(), Instant::now());
+            upstream.log_last_words(&error).await;
         }
-        *slot = None;
-        let upstream = Arc::new(open.await?);
-        *slot = Some(Arc::clone(&upstream));
-        Ok(upstream)
+        if let Some(pause) = kept.ends.pause(Instant::now()) {
+            return Err(UpstreamError::Pausing {
+                server: name.to_owned(),
+                in_a_row: pause.in_a_row,
+                seconds: pause.left.as_secs() + 1,
+                reason: pause.reason,
+            });
+        }
+        match open.await {
+            Ok(upstream) => {
+                let upstream = Arc::new(upstream);
+                kept.upstream = Some(Arc::clone(&upstream));
+                Ok(upstream)
+            }
+            Err(UpstreamError::Cancelled) => Err(UpstreamError::Cancelled),
+            Err(error) => {
+                kept.ends.ended(policy, error.to_string(), Duration::ZERO, Instant::now());
+                Err(error)
+            }
+        }
     }
 
-    /// Ends a server that broke, so that the next call gets a new one.
-    pub(crate) async fn forget(&self, server: usize, broken: &Arc<Upstream>) {
+    /// Lets go of a server that broke, so that the next call gets a new one.
+    pub(crate) async fn forget(&self, server: usize, broken: &Arc<Upstream>, policy: &RestartPolicy, reason: String) {
         let slot = {
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             slots.get(&server).map(Arc::clone)
         };
         if let Some(slot) = slot {
-            let mut slot = slot.lock().await;
-            if slot.as_ref().is_some_and(|upstream| Arc::ptr_eq(upstream, broken)) {
-                *slot = None;
+            let mut kept = slot.lock().await;
+            if kept.upstream.as_ref().is_some_and(|upstream| Arc::ptr_eq(upstream, broken)) {
+                kept.upstream = None;
+                kept.ends.ended(policy, reason, broken.age(), Instant::now());
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Serving one client over a pair of streams, such as standard input and output.
 
+mod lines;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +12,7 @@ use rmcp::service::ServerInitializeError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use self::lines::ClientLines;
 use super::front::Front;
 use super::{Gateway, GatewayError};
 
@@ -40,7 +43,7 @@ impl Gateway {
         let read = Watched { stream: read, closed: closed.clone() };
         let front = Front::new(Arc::clone(&self.core));
         let conversation = async {
-            match front.serve_with_ct((read, write), ends.clone()).await {
+            match front.serve_with_ct(ClientLines::new(read, write), ends.clone()).await {
                 Ok(running) => {
                     // Fails only if the conversation panicked, which is logged by then.
                     let _ = running.waiting().await;

@@ -4,11 +4,14 @@
 //! elsewhere.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -95,6 +98,33 @@ pub(crate) enum UpstreamError {
         /// Why and what to do.
         reason: String,
     },
+    /// It ended too often in a row.
+    #[error(
+        "server `{server}` failed {in_a_row} times in a row and is tried again in {seconds} s; the last time: {reason}"
+    )]
+    Pausing {
+        /// The server.
+        server: String,
+        /// How often it failed.
+        in_a_row: u32,
+        /// When it is tried again.
+        seconds: u64,
+        /// Why it failed the last time.
+        reason: String,
+    },
+    /// Too many calls want it.
+    #[error(
+        "server `{server}` is busy: it serves {at_once} calls at once, and {reason}; try again later, or raise \
+         `--max-concurrent-calls`"
+    )]
+    Busy {
+        /// The server.
+        server: String,
+        /// How many calls it serves at once.
+        at_once: usize,
+        /// What is the matter with the queue.
+        reason: &'static str,
+    },
     /// The caller gave up.
     #[error("cancelled")]
     Cancelled,
@@ -120,6 +150,8 @@ pub(crate) struct Upstream {
     tracker: TaskTracker,
     capabilities: Value,
     log_level: Mutex<Option<String>>,
+    opened: Instant,
+    is_followed: AtomicBool,
 }
 
 impl Upstream {
@@ -157,6 +189,8 @@ impl Upstream {
             tracker: opening.tracker.clone(),
             capabilities: Value::Null,
             log_level: Mutex::default(),
+            opened: Instant::now(),
+            is_followed: AtomicBool::new(false),
         };
         match endpoint {
             Endpoint::Container(running) => {
@@ -221,6 +255,24 @@ impl Upstream {
     /// Whether the server can still be asked.
     pub(crate) fn is_closed(&self) -> bool {
         self.connection.as_ref().is_none_or(Connection::is_closed)
+    }
+
+    /// How long ago it was opened.
+    pub(crate) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Why it ended, for one that did.
+    pub(crate) fn end(&self) -> UpstreamError {
+        self.broken(self.connection().and_then(Connection::reason).unwrap_or(Closed::Ended))
+    }
+
+    /// To be told of changes of its lists, for the first who asks.
+    pub(crate) fn changes_for_first(&self) -> Option<watch::Receiver<()>> {
+        if self.is_followed.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        self.connection().map(Connection::list_changes)
     }
 
     /// Logs why the server cannot be used any more, with the last lines of its standard error.

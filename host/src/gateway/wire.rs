@@ -3,12 +3,20 @@
 //!
 //! It deliberately does not know what the messages mean; that is the business of [`super::connection`].
 
+mod skim;
+
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// The longest line that is read. Longer ones fail the connection.
+pub(crate) use self::skim::Skim;
+
+/// The longest line that is read.
 pub(crate) const MAX_LINE: usize = 16 << 20;
+/// How much of a line that is too long is skipped before its end is no longer expected.
+const MAX_SKIPPED: usize = 256 << 20;
+/// How much of the room for a line is kept for the next one.
+const KEPT_ROOM: usize = 1 << 20;
 
 /// How many characters of a line that is no message are shown.
 const EXCERPT: usize = 80;
@@ -18,6 +26,8 @@ const EXCERPT: usize = 80;
 pub(crate) enum Line {
     /// A JSON object or array of them.
     Message(Value),
+    /// What was to be a message with this id, and why it cannot be read.
+    Unreadable(Value, String),
     /// Something else, the beginning of which is given, fit to be shown.
     Garbage(String),
     /// A line longer than [`MAX_LINE`].
@@ -26,59 +36,110 @@ pub(crate) enum Line {
     End,
 }
 
-/// Reads lines. Not safe to drop while reading: use it from one task.
+/// What was read, not looked into.
+#[derive(Debug, PartialEq)]
+pub(crate) enum RawLine {
+    /// A line; see [`LineReader::line`].
+    Line,
+    /// A line longer than [`MAX_LINE`], with the id of the message if it was skipped up to its end.
+    TooLong(Option<Value>),
+    /// The stream ended or failed.
+    End,
+}
+
+/// What to do about lines that are too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TooLong {
+    /// Say so at once; there is nothing more to read.
+    Fail,
+    /// Skip to the end of the line, looking for the id of the message.
+    Skip,
+}
+
+/// Reads lines. Dropping a read loses nothing.
 #[derive(Debug)]
 pub(crate) struct LineReader<R> {
     stream: R,
     line: Vec<u8>,
+    is_complete: bool,
+    too_long: TooLong,
+    skipping: Option<(Skim, usize)>,
 }
 
 impl<R: AsyncBufRead + Unpin> LineReader<R> {
     /// Reads from the start of a line.
-    pub(crate) fn new(stream: R) -> Self {
-        Self { stream, line: Vec::new() }
+    pub(crate) fn new(stream: R, too_long: TooLong) -> Self {
+        Self { stream, line: Vec::new(), is_complete: false, too_long, skipping: None }
     }
 
-    /// The next line that is not empty.
+    /// The next line that is not empty, as a message.
     pub(crate) async fn next(&mut self) -> Line {
-        loop {
-            self.line.clear();
-            match self.read_line().await {
-                Ok(Some(())) => {}
-                Ok(None) => return Line::TooLong,
-                Err(_) => return Line::End,
-            }
-            let text = self.line.trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            return match serde_json::from_slice(text) {
+        match self.next_line().await {
+            RawLine::TooLong(_) => Line::TooLong,
+            RawLine::End => Line::End,
+            RawLine::Line => match serde_json::from_slice(self.line()) {
                 Ok(message @ (Value::Object(_) | Value::Array(_))) => Line::Message(message),
-                _ => Line::Garbage(excerpt(text)),
-            };
+                Ok(_) => Line::Garbage(excerpt(self.line())),
+                Err(error) => match Skim::id_of(self.line()) {
+                    Some(id) => Line::Unreadable(id, error.to_string()),
+                    None => Line::Garbage(excerpt(self.line())),
+                },
+            },
         }
     }
 
-    /// `None` if the line is too long.
-    async fn read_line(&mut self) -> std::io::Result<Option<()>> {
+    /// The line that was read last, without white space around it.
+    pub(crate) fn line(&self) -> &[u8] {
+        self.line.trim_ascii()
+    }
+
+    /// The next line that is not empty.
+    pub(crate) async fn next_line(&mut self) -> RawLine {
         loop {
-            let available = self.stream.fill_buf().await?;
+            if self.is_complete {
+                self.is_complete = false;
+                self.line.clear();
+                self.line.shrink_to(KEPT_ROOM);
+            }
+            let Ok(available) = self.stream.fill_buf().await else { return RawLine::End };
             if available.is_empty() {
                 // A last line without its end counts if there is one: some servers write so before they leave.
-                return if self.line.is_empty() { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(())) };
+                self.is_complete = true;
+                return if self.line().is_empty() { RawLine::End } else { RawLine::Line };
             }
             let end = available.iter().position(|byte| *byte == b'\n');
             let (taken, used) = match end {
                 Some(end) => (available.get(..end).unwrap_or_default(), end + 1),
                 None => (available, available.len()),
             };
-            if self.line.len() + taken.len() > MAX_LINE {
-                return Ok(None);
+            if self.skipping.is_none() && self.line.len() + taken.len() > MAX_LINE {
+                if self.too_long == TooLong::Fail {
+                    return RawLine::TooLong(None);
+                }
+                let mut skim = Skim::default();
+                skim.feed(&std::mem::take(&mut self.line));
+                self.skipping = Some((skim, 0));
+            }
+            if let Some((skim, skipped)) = &mut self.skipping {
+                skim.feed(taken);
+                *skipped += taken.len();
+                let is_endless = *skipped > MAX_SKIPPED;
+                self.stream.consume(used);
+                if is_endless {
+                    return RawLine::End;
+                }
+                if end.is_some() {
+                    return RawLine::TooLong(self.skipping.take().and_then(|(skim, _)| skim.into_id()));
+                }
+                continue;
             }
             self.line.extend_from_slice(taken);
             self.stream.consume(used);
             if end.is_some() {
-                return Ok(Some(()));
+                self.is_complete = true;
+                if !self.line().is_empty() {
+                    return RawLine::Line;
+                }
             }
         }
     }
@@ -112,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn messages_and_garbage_are_told_apart() {
         let input = b"\n  {\"a\":1}\r\nStarting up\x1b[0m...\n42\n[1]\n{\"last\":true}";
-        let mut lines = LineReader::new(&input[..]);
+        let mut lines = LineReader::new(&input[..], TooLong::Fail);
         assert_eq!(lines.next().await, Line::Message(json!({"a": 1})));
         assert_eq!(lines.next().await, Line::Garbage("Starting up[0m...".to_owned()));
         assert_eq!(lines.next().await, Line::Garbage("42".to_owned()));
@@ -124,13 +185,38 @@ mod tests {
     #[tokio::test]
     async fn an_excerpt_of_garbage_is_short_and_printable() {
         let input = "\u{7}".repeat(10) + &"é".repeat(500) + "\n";
-        let mut lines = LineReader::new(input.as_bytes());
+        let mut lines = LineReader::new(input.as_bytes(), TooLong::Fail);
         assert_eq!(lines.next().await, Line::Garbage("é".repeat(80)));
     }
 
     #[tokio::test]
     async fn a_line_that_never_ends_is_given_up() {
-        let mut lines = LineReader::new(tokio::io::BufReader::new(tokio::io::repeat(b'x')));
+        let mut lines = LineReader::new(tokio::io::BufReader::new(tokio::io::repeat(b'x')), TooLong::Fail);
         assert_eq!(lines.next().await, Line::TooLong);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_still_has_its_id() {
+        let deep = format!("{{\"id\":3,\"result\":{}{}}}\n", "[".repeat(10_000), "]".repeat(10_000));
+        let mut lines = LineReader::new(deep.as_bytes(), TooLong::Fail);
+        match lines.next().await {
+            Line::Unreadable(id, reason) => assert!(id == 3 && reason.starts_with("recursion limit"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        let mut lines = LineReader::new(&b"{\"id\":\"x\",\"result\":\"\xff\"}\n"[..], TooLong::Fail);
+        assert!(matches!(lines.next().await, Line::Unreadable(id, _) if id == "x"));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_can_be_skipped_and_takes_no_room() {
+        let mut input = b"{\"params\":\"".to_vec();
+        input.extend(vec![b'x'; MAX_LINE]);
+        input.extend(b"\",\"id\":9}\n{\"next\":1}\n");
+        let mut lines = LineReader::new(tokio::io::BufReader::new(&input[..]), TooLong::Skip);
+        assert_eq!(lines.next_line().await, RawLine::TooLong(Some(json!(9))));
+        assert_eq!(lines.next().await, Line::Message(json!({"next": 1})));
+        assert!(lines.line.capacity() <= KEPT_ROOM, "{}", lines.line.capacity());
+        let mut lines = LineReader::new(tokio::io::BufReader::new(tokio::io::repeat(b'x')), TooLong::Skip);
+        assert_eq!(lines.next_line().await, RawLine::End);
     }
 }

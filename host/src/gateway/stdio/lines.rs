@@ -1,0 +1,141 @@
+//! The transport of a client on a pair of streams: a message a line, bounded in both directions.
+//!
+//! A message that cannot be taken is answered with an error under its own id wherever that can be found, so that no
+//! client waits in vain. rmcp's own transport drops such messages in silence.
+
+use std::io;
+use std::sync::Arc;
+
+use rmcp::RoleServer;
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::transport::Transport;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::gateway::wire::{LineReader, RawLine, Skim, TooLong};
+
+/// How many messages may wait for the client to read them before no more is read from it.
+const UNREAD: usize = 1024;
+/// How many lines in a row may be no messages before the client is taken to speak something else.
+const MAX_BAD_LINES: usize = 100;
+/// What some programs write at the start of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Reads a client's messages and writes to it.
+pub(super) struct ClientLines<R, W> {
+    lines: LineReader<BufReader<R>>,
+    write: Arc<Mutex<W>>,
+    unread: Arc<Semaphore>,
+    bad_lines: usize,
+}
+
+impl<R, W> ClientLines<R, W>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    pub(super) fn new(read: R, write: W) -> Self {
+        Self {
+            lines: LineReader::new(BufReader::with_capacity(64 << 10, read), TooLong::Skip),
+            write: Arc::new(Mutex::new(write)),
+            unread: Arc::new(Semaphore::new(UNREAD)),
+            bad_lines: 0,
+        }
+    }
+
+    /// Answers what is no message. Written by a task, because reading may be dropped at any time.
+    fn refuse(&mut self, code: ErrorCode, reason: String, id: Option<Value>) {
+        tracing::warn!(reason, "refused a message of the client");
+        self.bad_lines += 1;
+        let id = id.and_then(|id| serde_json::from_value::<RequestId>(id).ok());
+        let error = ServerJsonRpcMessage::error(ErrorData::new(code, reason, None), id);
+        tokio::spawn(self.send(error));
+    }
+
+    /// What to do with a line that is no message as rmcp has it.
+    fn refuse_line(&mut self, error: &serde_json::Error) {
+        let line = self.lines.line();
+        // Only its kind and place are told: the text of a mismatch quotes what was sent.
+        let place = format!("line {} column {}", error.line(), error.column());
+        let (code, reason, id) = match serde_json::from_slice::<Value>(line) {
+            Ok(Value::Array(_)) => {
+                let reason = "batches are not supported; send one message a line".to_owned();
+                (ErrorCode::INVALID_REQUEST, reason, None)
+            }
+            Ok(message) => {
+                let id = message.get("id").cloned();
+                if id.is_none() && message.get("method").is_some_and(Value::is_string) {
+                    tracing::debug!("ignored a malformed notification of the client");
+                    return;
+                }
+                let reason = "the message is not as MCP has it; check its method and parameters".to_owned();
+                (ErrorCode::INVALID_REQUEST, reason, id)
+            }
+            Err(syntax) => {
+                let kind = if std::str::from_utf8(line).is_err() {
+                    "it is not UTF-8"
+                } else if syntax.to_string().starts_with("recursion limit") {
+                    "it is nested too deeply"
+                } else {
+                    "it is not JSON"
+                };
+                (ErrorCode::PARSE_ERROR, format!("the message cannot be read: {kind} ({place})"), Skim::id_of(line))
+            }
+        };
+        self.refuse(code, reason, id);
+    }
+}
+
+impl<R, W> Transport<RoleServer> for ClientLines<R, W>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    type Error = io::Error;
+
+    fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
+        let (write, unread) = (Arc::clone(&self.write), Arc::clone(&self.unread));
+        async move {
+            let mut line = serde_json::to_vec(&message)?;
+            line.push(b'\n');
+            let _waits = unread.acquire().await.map_err(io::Error::other)?;
+            let mut write = write.lock().await;
+            write.write_all(&line).await?;
+            write.flush().await
+        }
+    }
+
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            if self.bad_lines > MAX_BAD_LINES {
+                tracing::error!("closed the conversation: the client sends no MCP messages");
+                return None;
+            }
+            // A client that does not read is not read from either: its requests would pile up as answers.
+            drop(self.unread.acquire().await.ok()?);
+            match self.lines.next_line().await {
+                RawLine::End => return None,
+                RawLine::TooLong(id) => {
+                    let reason = "the message is longer than 16 MiB and was skipped; send less at once".to_owned();
+                    self.refuse(ErrorCode::INVALID_REQUEST, reason, id);
+                }
+                RawLine::Line => {
+                    let line = self.lines.line();
+                    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+                    match serde_json::from_slice(line) {
+                        Ok(message) => {
+                            self.bad_lines = 0;
+                            return Some(message);
+                        }
+                        Err(error) => self.refuse_line(&error),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), io::Error> {
+        self.write.lock().await.shutdown().await
+    }
+}
