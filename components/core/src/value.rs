@@ -130,11 +130,14 @@ impl Value {
         // Pieces of a few letters are smaller than what holds them.
         self.segments
             .iter()
-            .map(|segment| size_of::<Segment>() + match segment {
-                Segment::Text(text) => text.len(),
-                Segment::Private { text, name, .. } => text.len() + name.len(),
-                Segment::Secret(name) => name.len(),
-                Segment::ClusterKey { object, key, .. } => object.len() + key.len(),
+            .map(|segment| {
+                size_of::<Segment>()
+                    + match segment {
+                        Segment::Text(text) => text.len(),
+                        Segment::Private { text, name, .. } => text.len() + name.len(),
+                        Segment::Secret(name) => name.len(),
+                        Segment::ClusterKey { object, key, .. } => object.len() + key.len(),
+                    }
             })
             .sum()
     }

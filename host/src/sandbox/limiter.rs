@@ -14,11 +14,7 @@ pub(super) struct Growth {
 
 impl Growth {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self {
-            memory_bytes: limits.memory_bytes,
-            table_elements: limits.table_elements,
-            instances: limits.instances,
-        }
+        Self { memory_bytes: limits.memory_bytes, table_elements: limits.table_elements, instances: limits.instances }
     }
 }
 
@@ -61,8 +57,7 @@ mod tests {
 
     #[test]
     fn all_memories_and_all_tables_share_one_limit_each() {
-        let mut growth =
-            Growth::new(&Limits { memory_bytes: 100, table_elements: 10, ..Limits::default() });
+        let mut growth = Growth::new(&Limits { memory_bytes: 100, table_elements: 10, ..Limits::default() });
         assert!(growth.memory_growing(0, 60, None).unwrap());
         assert!(!growth.memory_growing(0, 60, None).unwrap());
         assert!(growth.memory_growing(60, 100, None).unwrap());

@@ -10,8 +10,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use provisioning_core::text::one_line;
 use tokio::sync::OnceCell;
 
-use super::connect::{self, Endpoint, EngineAddress, Surroundings};
 use super::Greeting;
+use super::connect::{self, Endpoint, EngineAddress, Surroundings};
 use super::error::{Step, engine_error};
 use crate::capability::container_runtime::RuntimeError;
 
