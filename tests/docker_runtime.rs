@@ -61,6 +61,7 @@ held_to!(
     a_missing_image_is_named,
     five_of_one_name_start_at_once,
     a_stubborn_server_is_removed_soon,
+    output_ends_with_the_lease,
     a_caller_who_goes_away_leaves_nothing,
 );
 
@@ -230,7 +231,7 @@ async fn a_gateway_in_a_container_attaches_servers_to_its_networks() {
         env: Some(vec![
             "DOCKER_MCP_TEST_INSIDE=1".to_owned(),
             format!("DOCKER_MCP_TEST_SESSION={}", subject.session),
-            format!("DOCKER_MCP_TEST_IMAGE={}", subject.images.echo),
+            format!("DOCKER_MCP_TEST_IMAGE={}", subject.images.echo.image),
         ]),
         host_config: Some(HostConfig {
             binds: Some(binds),
@@ -263,7 +264,7 @@ async fn a_create_request_without_an_answer_leaves_nothing() {
     let Some(subject) = engine::subject().await else { return };
     let proxy = Proxy::start();
     let runtime = engine::runtime(docker_host(&proxy.host()), &subject.reaper);
-    within(runtime.prepare(&subject.images.echo, &Quiet)).await.unwrap();
+    within(runtime.prepare(&subject.images.echo.image, &Quiet)).await.unwrap();
     proxy.set(Mode::LoseCreateAnswer);
     let error = within(runtime.start(subject.request(&subject.images.echo))).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Unavailable(_)), "{error:?}");

@@ -10,7 +10,7 @@
     reason = "a test may end with a panic, and its output is shown when it fails"
 )]
 
-#[path = "support/contract_of_wasi.rs"]
+#[path = "support/contract.rs"]
 #[allow(dead_code, reason = "the suite itself runs elsewhere; here only its requests are used")]
 mod contract;
 

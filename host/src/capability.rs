@@ -51,8 +51,10 @@ pub struct Allowance {
     pub host_calls: u32,
     /// Lines in the log.
     pub log_lines: u32,
-    /// Bytes of text that it holds in values.
+    /// Bytes of the values that it holds.
     pub value_bytes: usize,
+    /// Containers.
+    pub containers: u32,
 }
 
 impl Context {
@@ -74,13 +76,28 @@ impl Context {
         Ok(())
     }
 
+    /// Counts a container, whether or not it comes to be.
+    fn count_container(&mut self) -> wasmtime::Result<()> {
+        self.allowance.containers =
+            self.allowance.containers.checked_sub(1).ok_or_else(|| wasmtime::Error::from(Stop::Containers))?;
+        Ok(())
+    }
+
+    /// Counts bytes that are about to be kept for the guest.
+    fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.allowance.value_bytes =
+            self.allowance.value_bytes.checked_sub(bytes).ok_or_else(|| wasmtime::Error::from(Stop::ValueBytes))?;
+        Ok(())
+    }
+
+    /// Gives back what was charged for something that the guest has let go.
+    fn refund(&mut self, bytes: usize) {
+        self.allowance.value_bytes = self.allowance.value_bytes.saturating_add(bytes);
+    }
+
     /// Keeps a value for the guest.
     fn push_value(&mut self, value: Value) -> wasmtime::Result<Resource<Value>> {
-        self.allowance.value_bytes = self
-            .allowance
-            .value_bytes
-            .checked_sub(value.held_bytes())
-            .ok_or_else(|| wasmtime::Error::from(Stop::ValueBytes))?;
+        self.charge(value.held_bytes())?;
         Ok(self.table.push(value)?)
     }
 

@@ -4,7 +4,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this module is for")]
 
 mod assemble;
+mod cache;
 mod demo;
+mod doctor;
 mod gateway_run;
 mod options;
 mod plan;
@@ -28,7 +30,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
-tool failed where others succeeded.
+tool failed where others succeeded, or `doctor` found a problem.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
 MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
@@ -47,6 +49,8 @@ enum Command {
     Tools(tools::Command),
     /// Show the whole thing at work, with a sample server and without Docker
     Demo(demo::Arguments),
+    /// Check what the gateway needs on this machine, and say what to fix
+    Doctor(doctor::Arguments),
     /// Show the version
     Version,
 }
@@ -122,6 +126,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
         Command::Tools(command) => tools::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Version => {
             println!("docker-mcp {}", env!("CARGO_PKG_VERSION"));
             Ok(Status::Success)

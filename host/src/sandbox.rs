@@ -5,19 +5,22 @@
 pub mod bindings;
 pub mod component;
 pub mod engine;
+mod limiter;
 mod linking;
 pub mod operation;
+pub(crate) mod shape;
+pub(crate) mod waiting;
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// What one operation of a guest may use. The defaults leave a hundred times what the built-in components need.
+/// What a guest may use, in one operation but for its compilation. The defaults leave a hundred times what the built-in components need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of linear memory, per memory.
+    /// Bytes of linear memory, in all its memories together.
     pub memory_bytes: usize,
-    /// Elements per table.
+    /// Elements of tables, in all its tables together.
     pub table_elements: usize,
     /// Core instances, tables and memories, each.
     pub instances: usize,
@@ -25,8 +28,12 @@ pub struct Limits {
     pub handles: usize,
     /// Bytes that one host call may copy out of the guest.
     pub copied_bytes: usize,
-    /// Bytes of text in the values that it holds.
+    /// Bytes of the values that it holds.
     pub value_bytes: usize,
+    /// Containers that it starts or runs, one after the other or at once.
+    pub containers: u32,
+    /// How long compiling it may take, once per process.
+    pub compile_time: Duration,
     /// Time that it computes; waiting for the host costs nothing.
     pub guest_time: Duration,
     /// Calls into the host.
@@ -44,6 +51,8 @@ impl Default for Limits {
             handles: 4096,
             copied_bytes: 4 << 20,
             value_bytes: 8 << 20,
+            containers: 16,
+            compile_time: Duration::from_secs(120),
             guest_time: Duration::from_secs(2),
             host_calls: 10_000,
             log_lines: 200,
@@ -63,6 +72,9 @@ pub enum Stop {
     /// It called the host too often.
     #[error("it made too many host calls")]
     HostCalls,
+    /// It started one container after the other.
+    #[error("it asked for too many containers")]
+    Containers,
     /// It holds too much text.
     #[error("it holds too much text in values")]
     ValueBytes,

@@ -5,33 +5,18 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use async_trait::async_trait;
 use bollard::Docker;
 use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptionsBuilder};
 use docker_mcp::capability::container_runtime::docker::DockerRuntime;
 use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::lease::Reaper;
-use docker_mcp::secrets::{SecretError, SecretStore, SecretText};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
-use crate::contract::{Images, Subject};
+use crate::contract::{Image, Images, OneSecret, Subject};
 
 /// What images are made of.
 const BUSYBOX: &str = "/bin/busybox";
-
-/// The secret store of the tests.
-pub(crate) struct OneSecret;
-
-#[async_trait]
-impl SecretStore for OneSecret {
-    async fn get(&self, name: &str) -> Result<SecretText, SecretError> {
-        match name {
-            "x.key" => Ok(SecretText::new("s3cret value".to_owned())),
-            _ => Err(SecretError::Missing { name: name.to_owned(), remedy: "set it".to_owned() }),
-        }
-    }
-}
 
 /// The process's environment and home, as the gateway passes them.
 pub(crate) fn surroundings() -> Surroundings {
@@ -68,7 +53,7 @@ pub(crate) async fn subject() -> Option<Subject> {
         let docker = docker.clone();
         Box::pin(async move { containers(&docker, &session).await.len() }) as _
     });
-    Some(Subject { runtime: Arc::new(runtime), reaper, images, session, left })
+    Some(Subject { runtime: Arc::new(runtime), reaper, images, session, left, counts_running: true })
 }
 
 /// A Docker runtime that passes every volume except below `/forbidden`.
@@ -90,16 +75,20 @@ pub(crate) async fn containers(docker: &Docker, session: &str) -> Vec<String> {
 
 /// Makes the images; making one again changes nothing.
 async fn images(docker: &Docker) -> Images {
-    let shell = |script: &str| format!(r#"ENTRYPOINT ["/bin/sh","-c","{}","sh"]"#, script.replace('"', "\\\""));
+    let shell = async |name: &str, script: &str| {
+        let script = script.replace('"', "\\\"");
+        let instruction = format!(r#"ENTRYPOINT ["/bin/sh","-c","{script}","sh"]"#);
+        Image::new(image(docker, name, &instruction).await, &[])
+    };
     Images {
-        echo: image(docker, "echo", &shell(r#"while IFS= read -r line; do printf '%s\n' "$line"; done"#)).await,
-        exits_7: image(docker, "exits-7", &shell("exit 7")).await,
-        both_streams: image(docker, "both-streams", &shell("echo to-stdout; echo to-stderr >&2")).await,
-        arguments: image(docker, "arguments", &shell(r#"for a in "$@"; do echo "<$a>"; done"#)).await,
-        key: image(docker, "key", &shell(r#"printf %s "$KEY""#)).await,
-        million: image(docker, "million", &shell("yes | tr -d '\\\\n' | tr y x | head -c 1000000")).await,
-        ignores_stdin: image(docker, "ignores-stdin", &shell("exec sleep 600")).await,
-        missing: "127.0.0.1:1/docker-mcp-test/missing:1".to_owned(),
+        echo: shell("echo", r#"while IFS= read -r line; do printf '%s\n' "$line"; done"#).await,
+        exits_7: shell("exits-7", "exit 7").await,
+        both_streams: shell("both-streams", "echo to stdout; echo to stderr >&2").await,
+        arguments: shell("arguments", r#"for a in "$@"; do echo "$a"; done"#).await,
+        key: shell("key", r#"printf %s "$KEY""#).await,
+        million: shell("million", "yes | tr -d '\\\\n' | tr y x | head -c 1000000").await,
+        ignores_stdin: shell("ignores-stdin", "exec sleep 600").await,
+        missing: Image::new("127.0.0.1:1/docker-mcp-test/missing:1", &[]),
     }
 }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::names::is_env_name;
 use crate::spec::{ContainerSpec, HostAlias, Network, Resources};
+use crate::text::one_line;
 use crate::value::Value;
 use crate::volume::{Volume, is_volume_name};
 
@@ -61,9 +62,12 @@ pub struct Refusal {
     pub remedy: String,
 }
 
+/// How many characters of a component's text a refusal shows.
+const SHOWN: usize = 300;
+
 impl Refusal {
     fn new(field: &'static str, subject: impl AsRef<str>, remedy: impl AsRef<str>) -> Self {
-        Self { field, subject: printable(subject.as_ref()), remedy: printable(remedy.as_ref()) }
+        Self { field, subject: one_line(subject.as_ref(), SHOWN), remedy: one_line(remedy.as_ref(), SHOWN) }
     }
 }
 
@@ -77,23 +81,6 @@ const OWN_LABELS: [&str; 7] = [
     "org.dockerproject.",
     "io.kubernetes.",
 ];
-
-/// Text of a component as it may stand in a message: no control characters, not without end.
-fn printable(text: &str) -> String {
-    const MAX: usize = 300;
-    let mut shown = String::new();
-    for character in text.chars() {
-        if shown.len() > MAX {
-            shown.push('…');
-            break;
-        }
-        match character {
-            '\'' | '"' | '\\' => shown.push(character),
-            other => shown.extend(other.escape_debug()),
-        }
-    }
-    shown
-}
 
 impl Envelope {
     /// Judges a request. `Ok` means that every field is inside the envelope or covered by a grant.
@@ -123,7 +110,8 @@ impl Envelope {
     }
 
     fn check_image(&self, image: &str, bounds: &Bounds) -> Result<(), Refusal> {
-        if image == self.image {
+        // An entry without an image allows no container, whatever the runtime makes of an empty reference.
+        if image == self.image && !image.is_empty() {
             return Ok(());
         }
         if !is_plain_reference(image) {
@@ -250,9 +238,12 @@ fn added_volume(text: &str) -> Option<String> {
     volume.source.filter(|source| plain_target && plain_mode && is_volume_name(source))
 }
 
+/// The longest text of a label, in bytes.
+const MAX_LABEL_TEXT: usize = 4096;
+
 fn check_labels(labels: &[(String, String)], bounds: &Bounds) -> Result<(), Refusal> {
     let mut seen = BTreeSet::new();
-    for (key, _) in labels {
+    for (key, text) in labels {
         if OWN_LABELS.iter().any(|own| key.to_ascii_lowercase().starts_with(own)) {
             return Err(Refusal::new(
                 "label",
@@ -266,6 +257,10 @@ fn check_labels(labels: &[(String, String)], bounds: &Bounds) -> Result<(), Refu
                 format!("`{key}`"),
                 "write 1 to 253 visible ASCII characters without `=`",
             ));
+        }
+        if text.len() > MAX_LABEL_TEXT || text.contains(char::is_control) {
+            let remedy = format!("write at most {MAX_LABEL_TEXT} bytes without control characters");
+            return Err(Refusal::new("the text of label", format!("`{key}`"), remedy));
         }
         if !seen.insert(key) {
             return Err(Refusal::new("label", format!("`{key}`"), "set it once"));

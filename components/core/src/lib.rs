@@ -9,6 +9,7 @@ pub mod names;
 pub mod quantity;
 pub mod spec;
 pub mod template;
+pub mod text;
 pub mod value;
 pub mod volume;
 

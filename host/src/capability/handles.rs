@@ -25,7 +25,8 @@ impl HostCompleted for Context {
 
 impl HostRemote for Context {
     async fn drop(&mut self, remote: Resource<RemoteHandle>) -> wasmtime::Result<()> {
-        self.table.delete(remote)?;
+        let remote = self.table.delete(remote)?;
+        self.refund(remote.held_bytes());
         Ok(())
     }
 }

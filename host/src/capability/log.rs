@@ -1,5 +1,7 @@
 //! The `log` interface: a guest's lines in the gateway's log, bounded and with control characters escaped.
 
+use provisioning_core::text::one_line;
+
 use super::Context;
 use crate::sandbox::bindings::mcp_gateway::provisioning::log::{Host, Level};
 
@@ -12,10 +14,7 @@ impl Host for Context {
         // Over the bound lines are dropped, and the last one that is kept says so.
         let Some(left) = self.allowance.log_lines.checked_sub(1) else { return Ok(()) };
         self.allowance.log_lines = left;
-        let mut line: String = message.chars().take(LINE_CHARS).flat_map(escape).collect();
-        if message.chars().nth(LINE_CHARS).is_some() {
-            line.push('…');
-        }
+        let mut line = one_line(&message, LINE_CHARS);
         if left == 0 {
             line.push_str(" (further lines of this operation are dropped)");
         }
@@ -27,10 +26,4 @@ impl Host for Context {
         }
         Ok(())
     }
-}
-
-/// Keeps a line a line, and a terminal what it was.
-fn escape(character: char) -> impl Iterator<Item = char> {
-    let control = character.is_control();
-    control.then(|| character.escape_unicode()).into_iter().flatten().chain((!control).then_some(character))
 }

@@ -18,10 +18,19 @@ pub struct RemoteHandle {
     pub headers: Vec<(String, Value)>,
 }
 
+impl RemoteHandle {
+    /// The number of bytes it holds in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.len() + value.held_bytes()).sum::<usize>() + self.url.held_bytes()
+    }
+}
+
 impl Host for Context {
     async fn connect(&mut self) -> Result<Resource<RemoteHandle>, Failure> {
         let scope = self.enter()?.clone();
         let remote = super::guarded(&self.cancel, "resolving the address", super::RESOLVE_TIME, scope.remote()).await?;
+        // A guest may ask again and again, and what it gets may be long.
+        self.charge(remote.held_bytes())?;
         Ok(self.table.push(remote)?)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::cache;
 use super::options::ServerOptions;
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
@@ -75,7 +76,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let entries = enabled(options, home.as_deref())?;
     let config = load_configuration(options, home.as_deref())?;
     let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
-    let engine = Engine::new(cache_directory(home.as_deref()).as_deref())
+    let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
@@ -230,38 +231,6 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             "there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"
         ),
     }
-}
-
-/// Where compiled components are kept. Private to the user: what is in it is executed.
-fn cache_directory(home: Option<&Path>) -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = variable("DOCKER_MCP_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("docker-mcp")))
-        .or_else(|| home.map(|home| home.join(".cache/docker-mcp")))?
-        .join("components");
-    match private_directory(&directory) {
-        Ok(()) => Some(directory),
-        Err(error) => {
-            tracing::warn!(directory = %directory.display(), %error, "compiled components are not kept");
-            None
-        }
-    }
-}
-
-/// Creates a directory that only its owner can use, or checks that an existing one is.
-fn private_directory(directory: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mode = std::fs::metadata(directory)?.permissions().mode();
-        if mode & 0o022 != 0 {
-            return Err(std::io::Error::other("others may write to it; make it private with `chmod 700`"));
-        }
-        Ok(())
-    }
-    #[cfg(not(unix))]
-    std::fs::create_dir_all(directory)
 }
 
 fn home() -> Option<PathBuf> {

@@ -4,10 +4,12 @@
 //! It decides nothing about containers itself and knows no engine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use serde_json::{Map, Value as Json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -61,8 +63,11 @@ pub struct SandboxedProvisioner {
     startup_timeout: Duration,
     tool_timeout: Duration,
     progress: Arc<dyn ImageProgress>,
+    compiling: OnceLock<Compiling>,
     loaded: OnceCell<Result<Arc<Provisioner>, ProvisionError>>,
 }
+
+type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
 
 impl SandboxedProvisioner {
     /// Takes the set-up. Loads nothing yet.
@@ -80,6 +85,7 @@ impl SandboxedProvisioner {
             startup_timeout: setup.startup_timeout,
             tool_timeout: setup.tool_timeout,
             progress: setup.progress,
+            compiling: OnceLock::new(),
             loaded: OnceCell::new(),
         }
     }
@@ -97,13 +103,33 @@ impl SandboxedProvisioner {
         self.loaded.get().and_then(|loaded| loaded.as_ref().err())
     }
 
+    /// Compiles the component. Once, whoever waits for it and however often they go away: nothing stops a compiler.
+    fn compiled(&self) -> Compiling {
+        let begin = || {
+            let (engine, source, grants) = (self.engine.clone(), self.component.clone(), self.grants.clone());
+            let (name, limit) = (self.component.to_string(), self.environment.limits.compile_time);
+            let work = tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, grants));
+            let compiling = async move {
+                match tokio::time::timeout(limit, work).await {
+                    Ok(Ok(loaded)) => {
+                        loaded.map(Arc::new).map_err(|error| ProvisionError::Component(error.to_string()))
+                    }
+                    Ok(Err(panic)) => {
+                        Err(ProvisionError::Component(format!("loading provisioner `{name}` failed: {panic}")))
+                    }
+                    Err(_) => Err(ProvisionError::Component(format!(
+                        "provisioner `{name}` was not compiled within {} s; use a smaller component",
+                        limit.as_secs()
+                    ))),
+                }
+            };
+            compiling.boxed().shared()
+        };
+        self.compiling.get_or_init(begin).clone()
+    }
+
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
-        let (engine, source, grants) = (self.engine.clone(), self.component.clone(), self.grants.clone());
-        let provisioner = tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, grants))
-            .await
-            .map_err(|panic| ProvisionError::Component(format!("loading the provisioner failed: {panic}")))?
-            .map(Arc::new)
-            .map_err(|error| ProvisionError::Component(error.to_string()))?;
+        let provisioner = self.compiled().await?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
         let specs = self.servers.values().filter_map(|server| {
             // An entry that is wrong fails its own server later, not the session.

@@ -1,22 +1,29 @@
 //! Loading a provisioner component: is it one, what does it want, and is all of that granted?
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Read as _;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
+use provisioning_core::text::one_line;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::bindings::AllCapabilitiesPre;
 use super::engine::Engine;
-use super::linking;
 use super::operation::State;
+use super::{linking, shape};
 use crate::policy::grants::{Grants, Interface};
 
 /// The package of the contract, as it stands in the names of interfaces.
 pub const PACKAGE: &str = "mcp-gateway:provisioning";
 /// The version of the contract that this host serves.
 pub const VERSION: &str = "0.1.0";
+/// The largest file that is read.
+const MAX_BYTES: u64 = 64 << 20;
 /// Interfaces that carry no authority and are always linked.
 const FREE: [&str; 3] = ["types", "values", "handles"];
 
@@ -122,12 +129,7 @@ impl Provisioner {
     /// See [`LoadError`].
     pub fn load(engine: &Engine, source: &Source, grants: Grants) -> Result<Self, LoadError> {
         let component = source.to_string();
-        let bytes = match source {
-            Source::BuiltIn { bytes, .. } => std::borrow::Cow::Borrowed(*bytes),
-            Source::File(path) => {
-                std::fs::read(path).map_err(|source| LoadError::Read { component: component.clone(), source })?.into()
-            }
-        };
+        let bytes = read(source).map_err(|source| LoadError::Read { component: component.clone(), source })?;
         let not_a_component = |what: String| LoadError::NotAComponent { component: component.clone(), what };
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
@@ -136,13 +138,13 @@ impl Provisioner {
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
         }
-        let compiled = wasmtime::component::Component::from_binary(engine.wasmtime(), &bytes)
-            .map_err(|error| not_a_component(format!("not valid WebAssembly ({})", one_line(&error))))?;
+        shape::check(&bytes).map_err(|reason| not_a_component(reason.to_string()))?;
+        let compiled = compile(engine, &bytes).map_err(not_a_component)?;
         let kind = compiled.component_type();
         let wasmtime = engine.wasmtime();
-        let exports: Vec<String> = kind.exports(wasmtime).map(|(name, _)| format!("`{name}`")).collect();
-        if !exports.contains(&format!("`{PACKAGE}/provisioner@{VERSION}`")) {
-            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+        let exports: Vec<String> = kind.exports(wasmtime).map(|(name, _)| name.to_owned()).collect();
+        if !exports.contains(&format!("{PACKAGE}/provisioner@{VERSION}")) {
+            let exports = if exports.is_empty() { "nothing".to_owned() } else { names(&exports) };
             return Err(LoadError::WrongWorld { component, exports });
         }
         // Imports of types alone need no linking and no grant.
@@ -152,7 +154,7 @@ impl Provisioner {
             .map(|(name, _)| name.to_owned());
         check_grants(&component, imports, &grants)?;
         let mismatch =
-            |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: one_line(&error) };
+            |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: chain(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
         Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), pre, grants })
@@ -193,9 +195,12 @@ fn check_grants(component: &str, imports: impl Iterator<Item = String>, grants: 
             Need::Interface(interface) => interface.name().to_owned(),
             Need::Wasi(package) if grants.wasi.contains(&package) => continue,
             Need::Wasi(package) => package,
-            Need::NotOffered => return Err(LoadError::NotOffered { component: component.to_owned(), import }),
+            Need::NotOffered => {
+                let import = one_line(&import, SHOWN);
+                return Err(LoadError::NotOffered { component: component.to_owned(), import });
+            }
         };
-        missing.push(format!("`{import}`"));
+        missing.push(import);
         if !remedy.contains(&grant) {
             remedy.push(grant);
         }
@@ -205,8 +210,8 @@ fn check_grants(component: &str, imports: impl Iterator<Item = String>, grants: 
     }
     Err(LoadError::NotGranted {
         component: component.to_owned(),
-        missing: missing.join(", "),
-        remedy: remedy.join(","),
+        missing: names(&missing),
+        remedy: one_line(&remedy.join(","), SHOWN),
     })
 }
 
@@ -219,7 +224,55 @@ pub fn digest(bytes: &[u8]) -> String {
     })
 }
 
-fn one_line(error: &wasmtime::Error) -> String {
-    let chain: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
-    chain.join(": ")
+/// How many characters of a component's text stand in a message.
+const SHOWN: usize = 1000;
+/// How many of its names do.
+const SHOWN_NAMES: usize = 20;
+
+/// Names that a component chose, as they stand in a message.
+fn names(all: &[String]) -> String {
+    let shown: Vec<String> = all.iter().take(SHOWN_NAMES).map(|name| format!("`{}`", one_line(name, 200))).collect();
+    match all.len().saturating_sub(SHOWN_NAMES) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn chain(error: &wasmtime::Error) -> String {
+    let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+    one_line(&chain.join(": "), SHOWN)
+}
+
+/// The bytes of a component. What is no file, or too large, is refused before it is read.
+fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
+    let path = match source {
+        Source::BuiltIn { bytes, .. } => return Ok(Cow::Borrowed(bytes)),
+        Source::File(path) => path,
+    };
+    // Asked before opening: opening a pipe waits for somebody to write into it.
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a file; name a component (`.wasm`)"));
+    }
+    let mut bytes = Vec::new();
+    if metadata.len() <= MAX_BYTES {
+        // It may grow while it is read.
+        std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    }
+    if metadata.len() > MAX_BYTES || bytes.len() as u64 > MAX_BYTES {
+        let limit = MAX_BYTES >> 20;
+        return Err(std::io::Error::other(format!("it is larger than {limit} MiB; build it with optimisation")));
+    }
+    Ok(Cow::Owned(bytes))
+}
+
+/// Compiles, or says what is wrong. A compiler that panics has met something that it does not know, and the gateway
+/// lives on.
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
+    let compile = AssertUnwindSafe(|| Component::from_binary(engine.wasmtime(), bytes));
+    match std::panic::catch_unwind(compile) {
+        Ok(Ok(component)) => Ok(component),
+        Ok(Err(error)) => Err(format!("not valid WebAssembly ({})", chain(&error))),
+        Err(_) => Err("nothing that the compiler can handle, which is a bug in it".to_owned()),
+    }
 }

@@ -6,6 +6,7 @@ use wasmtime::component::{HasSelf, Linker};
 use super::bindings::mcp_gateway::provisioning as wit;
 use super::engine::Engine;
 use super::operation::State;
+use super::waiting::make_interruptible;
 use crate::capability::Context;
 use crate::policy::grants::{Grants, Interface};
 
@@ -38,6 +39,7 @@ pub(super) fn linker(engine: &Engine, grants: &Grants) -> wasmtime::Result<Linke
     if !grants.wasi.is_empty() {
         // A component that imports a package that is not granted was refused before.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        make_interruptible(&mut linker, State::waiting)?;
     }
     Ok(linker)
 }

@@ -5,16 +5,19 @@
 
 use std::sync::Arc;
 
+use provisioning_core::text::one_line;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::exports::mcp_gateway::provisioning::provisioner as exported;
 use super::bindings::mcp_gateway::provisioning::types::{Error, ServerSpec, Session};
 use super::component::Provisioner;
 use super::engine::TICK;
+use super::limiter::Growth;
+use super::waiting::Waiting;
 use super::{Limits, Stop};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, Running};
 use crate::capability::remote_endpoint::RemoteHandle;
@@ -24,10 +27,17 @@ use crate::resolve::ServerScope;
 /// What a store holds.
 pub struct State {
     pub(super) context: Context,
-    limits: StoreLimits,
+    growth: Growth,
     /// Empty: no files, no sockets, no environment. Reached only by components with a WASI grant.
     wasi: WasiCtx,
     guest_ticks_left: u64,
+}
+
+impl State {
+    /// What the guest waits with, if it has WASI.
+    pub(super) fn waiting(&mut self) -> Waiting<'_> {
+        Waiting { table: &mut self.context.table, stop: &self.context.cancel }
+    }
 }
 
 impl WasiView for State {
@@ -190,22 +200,17 @@ impl Provisioner {
                 host_calls: limits.host_calls,
                 log_lines: limits.log_lines,
                 value_bytes: limits.value_bytes,
+                containers: limits.containers,
             },
         };
         let state = State {
             context,
-            limits: StoreLimitsBuilder::new()
-                .memory_size(limits.memory_bytes)
-                .table_elements(limits.table_elements)
-                .instances(limits.instances)
-                .tables(limits.instances)
-                .memories(limits.instances)
-                .build(),
-            wasi: WasiCtx::builder().build(),
+            growth: Growth::new(&limits),
+            wasi: no_world(),
             guest_ticks_left: u64::try_from(limits.guest_time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX),
         };
         let mut store = Store::new(self.engine.wasmtime(), state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(limits.copied_bytes);
         // Called when the guest computes past a tick: time in which it waits for the host costs it one tick at most.
         store.set_epoch_deadline(1);
@@ -231,9 +236,37 @@ impl Provisioner {
         }
         // Without the backtrace, which is for developers of the component.
         tracing::debug!(component, "{error:?}");
-        OperationError::Trapped { component, reason: error.root_cause().to_string() }
+        OperationError::Trapped { component, reason: one_line(&error.root_cause().to_string(), MAX_TEXT) }
     }
 }
+
+/// WASI without anything behind it, for components that are granted its interfaces.
+fn no_world() -> WasiCtx {
+    const RANDOM_BYTES: u64 = 1 << 20;
+    WasiCtx::builder()
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .max_random_size(RANDOM_BYTES)
+        .build()
+}
+
+/// An error of the contract with its text as it may be shown: the text is the component's.
+fn shown(error: Error) -> Error {
+    let line = |text: String| one_line(&text, MAX_TEXT);
+    match error {
+        Error::AccessDenied(text) => Error::AccessDenied(line(text)),
+        Error::NotFound(text) => Error::NotFound(line(text)),
+        Error::Conflict(text) => Error::Conflict(line(text)),
+        Error::Invalid(text) => Error::Invalid(line(text)),
+        Error::Unavailable(text) => Error::Unavailable(line(text)),
+        Error::TimedOut(text) => Error::TimedOut(line(text)),
+        Error::Other(text) => Error::Other(line(text)),
+    }
+}
+
+/// How many characters of a text of the component are kept.
+const MAX_TEXT: usize = 2000;
 
 /// Calls the export. The outer error ends the guest, the inner one is the guest's own.
 async fn call(
@@ -242,9 +275,9 @@ async fn call(
     session: &Session,
     task: Task,
 ) -> wasmtime::Result<Result<Outcome, OperationError>> {
-    let refused = |error| Ok(Err(OperationError::Refused(error)));
+    let refused = |error| Ok(Err(OperationError::Refused(shown(error))));
     match task {
-        Task::Name => Ok(Ok(Outcome::Name(guest.call_name(store).await?))),
+        Task::Name => Ok(Ok(Outcome::Name(one_line(&guest.call_name(store).await?, MAX_TEXT)))),
         Task::Initialize(servers) => match guest.call_initialize(store, session, &servers).await? {
             Ok(()) => Ok(Ok(Outcome::Done)),
             Err(error) => refused(error),

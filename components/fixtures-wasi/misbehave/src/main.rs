@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         "echo" => echo(),
         "arguments" => rest.iter().for_each(|argument| println!("{argument}")),
         "environment" => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
+        "variable" => print!("{}", std::env::var(rest.first().map_or("", String::as_str)).unwrap_or_default()),
         "name" => println!("{}", std::env::args().next().unwrap_or_default()),
         "exit" => return ExitCode::from(u8::try_from(number).unwrap_or(255)),
         "both" => {

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use self::client::{Client, Engine};
-use self::connect::Surroundings;
+use self::connect::{EngineAddress, Surroundings};
 use self::create::VolumeCheck;
 use self::own_networks::Evidence;
 use super::{Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError};
@@ -65,6 +65,25 @@ impl DockerRuntime {
         let networks = OnceCell::new();
         Self { backend: Arc::new(Backend { engine, images, networks, secrets, volume_check, reaper }) }
     }
+}
+
+/// An engine that answered.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// Where it is and what named it.
+    pub address: EngineAddress,
+    /// What it calls itself, with its version.
+    pub product: String,
+    /// The version of the API that is spoken with it.
+    pub api: String,
+}
+
+/// Finds the engine that the surroundings name and asks it who it is.
+///
+/// # Errors
+/// As the operations of [`DockerRuntime`] would fail, with what to do.
+pub async fn greet(surroundings: &Surroundings) -> Result<Greeting, RuntimeError> {
+    Client::connect(surroundings).await?.greeting().await
 }
 
 impl std::fmt::Debug for DockerRuntime {

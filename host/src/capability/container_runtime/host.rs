@@ -55,6 +55,7 @@ impl Context {
     /// Takes a specification from a guest and returns it as a request that lies inside the envelope.
     async fn judge(&mut self, spec: wit::ContainerSpec) -> Result<Request, Failure> {
         let scope = self.enter()?.clone();
+        self.count_container()?;
         let spec = self.lift(spec)?;
         let envelope =
             guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
+use provisioning_core::text::one_line;
 use tokio::sync::OnceCell;
 
+use super::Greeting;
 use super::connect::{self, Endpoint, EngineAddress, Surroundings};
 use super::error::{Step, engine_error};
 use crate::capability::container_runtime::RuntimeError;
@@ -51,7 +53,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    async fn connect(surroundings: &Surroundings) -> Result<Self, RuntimeError> {
+    pub(super) async fn connect(surroundings: &Surroundings) -> Result<Self, RuntimeError> {
         let around = surroundings.clone();
         let address = tokio::task::spawn_blocking(move || connect::find(&around))
             .await
@@ -68,6 +70,20 @@ impl Client {
             )));
         }
         Ok(Self { docker: greeted, ..client })
+    }
+
+    /// Who the engine is.
+    pub(super) async fn greeting(&self) -> Result<Greeting, RuntimeError> {
+        let version = self.call(Step::Connect, GREETING, self.docker.version()).await?;
+        let name = version.platform.map(|platform| platform.name).filter(|name| !name.is_empty());
+        let spoken = self.docker.client_version();
+        // The engine is as much a stranger as anybody.
+        let product = format!("{} {}", name.unwrap_or_default(), version.version.unwrap_or_default());
+        Ok(Greeting {
+            address: (*self.address).clone(),
+            product: one_line(product.trim(), 100),
+            api: format!("{}.{}", spoken.major_version, spoken.minor_version),
+        })
     }
 
     /// The API, for making requests; they are awaited with [`Client::call`].

@@ -9,16 +9,15 @@ use std::time::Duration;
 use provisioning_core::Resources;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Store, Trap};
-use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_io::bindings::wasi::io::poll;
 
 use super::limits::{Memory, Meter, Metered};
 use super::pipe::{GuestEnd, Pipe};
 use crate::sandbox::engine::Engine;
+use crate::sandbox::waiting::{Waiting, make_interruptible};
 
 /// How long a guest has to end by itself after its standard input was closed.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
@@ -60,12 +59,7 @@ impl WasiView for State {
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine.wasmtime());
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    linker.allow_shadowing(true);
-    poll::add_to_linker::<State, Interruptible>(&mut linker, |state| Waiting {
-        table: &mut state.table,
-        stop: &state.stop,
-    })?;
-    linker.allow_shadowing(false);
+    make_interruptible(&mut linker, |state: &mut State| Waiting { table: &mut state.table, stop: &state.stop })?;
     Ok(linker)
 }
 
@@ -206,51 +200,5 @@ impl Guest {
         store.set_hostcall_fuel(CALL_BYTES);
         store.limiter(|state| &mut state.memory);
         store
-    }
-}
-
-/// Waiting for anything, which ends when the guest is to end. Without it a guest that sleeps could not be stopped:
-/// the clock interrupts only code that runs.
-struct Interruptible;
-
-impl HasData for Interruptible {
-    type Data<'a> = Waiting<'a>;
-}
-
-struct Waiting<'a> {
-    table: &'a mut ResourceTable,
-    stop: &'a CancellationToken,
-}
-
-impl Waiting<'_> {
-    async fn unless_stopped<T>(
-        stop: &CancellationToken,
-        wait: impl Future<Output = wasmtime::Result<T>>,
-    ) -> wasmtime::Result<T> {
-        tokio::select! {
-            biased;
-            done = wait => done,
-            () = stop.cancelled() => Err(wasmtime::Error::msg("stopped")),
-        }
-    }
-}
-
-impl poll::Host for Waiting<'_> {
-    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        Self::unless_stopped(self.stop, poll::Host::poll(self.table, pollables)).await
-    }
-}
-
-impl poll::HostPollable for Waiting<'_> {
-    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        poll::HostPollable::ready(self.table, pollable).await
-    }
-
-    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        Self::unless_stopped(self.stop, poll::HostPollable::block(self.table, pollable)).await
-    }
-
-    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        poll::HostPollable::drop(self.table, pollable)
     }
 }

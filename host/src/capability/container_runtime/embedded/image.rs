@@ -13,6 +13,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::guest::State;
 use crate::capability::container_runtime::RuntimeError;
 use crate::sandbox::engine::Engine;
+use crate::sandbox::shape;
 
 /// Marks references to components that are part of the binary.
 const BUILTIN: &str = "embedded:";
@@ -151,6 +152,7 @@ fn command(
         Some([0, b'a', b's', b'm', ..]) => {}
         _ => return Err(unusable(image, format!("it is not WebAssembly: {HOW_TO_BUILD}"))),
     }
+    shape::check(bytes).map_err(|reason| unusable(image, format!("it is {reason}")))?;
     let component = Component::new(engine.wasmtime(), bytes).map_err(|error| {
         unusable(
             image,

@@ -1,0 +1,222 @@
+//! `docker-mcp doctor`: looks at everything that the gateway needs on this machine and says what to fix.
+//!
+//! It changes nothing but the cache of compiled components, and shows no content of any file.
+
+mod engines;
+mod files;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Status, cache};
+use crate::builtin;
+use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
+use crate::capability::container_runtime::{ContainerRuntime as _, Quiet};
+use crate::lease::Reaper;
+use crate::policy::grants::Grants;
+use crate::sandbox::component::{Provisioner, Source};
+use crate::sandbox::engine::Engine;
+use crate::secrets::search_path::SearchPath;
+
+/// How the findings are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// How to show the findings
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// The Docker context to check. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
+    #[arg(long, value_name = "NAME")]
+    docker_context: Option<String>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
+    let place = Place {
+        home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
+        variables: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        root: PathBuf::from("/"),
+        context: arguments.docker_context,
+    };
+    let findings = examine(&place).await;
+    match arguments.format {
+        Format::Text => print!("{}", text(&findings)),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
+    }
+    let problem = findings.iter().any(|finding| finding.state == State::Problem);
+    Ok(if problem { Status::Partial } else { Status::Success })
+}
+
+/// The machine as far as it is looked at.
+struct Place {
+    home: Option<PathBuf>,
+    variables: BTreeMap<String, String>,
+    /// Where the file system begins, for sockets at fixed paths.
+    root: PathBuf,
+    context: Option<String>,
+}
+
+impl Place {
+    /// A variable that is set and not empty.
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// A program on the search path.
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        let path = self.variable("PATH")?;
+        std::env::split_paths(path).map(|directory| directory.join(name)).find(|file| file.is_file())
+    }
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// The gateway runs, and something may be missing.
+    Warning,
+    /// Something does not work.
+    Problem,
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, state: State::Ok, detail: detail.into(), fix: None }
+    }
+
+    fn warning(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, state: State::Warning, detail: detail.into(), fix: Some(fix.into()) }
+    }
+
+    fn problem(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { check, state: State::Problem, detail: detail.into(), fix: Some(fix.into()) }
+    }
+
+    /// A problem whose message ends with what to do, after the last semicolon, as messages here do.
+    fn of_message(check: &'static str, message: &str) -> Self {
+        match message.rsplit_once("; ") {
+            Some((detail, fix)) => Self::problem(check, detail, fix),
+            None => Self { check, state: State::Problem, detail: message.to_owned(), fix: None },
+        }
+    }
+}
+
+/// Looks at everything.
+async fn examine(place: &Place) -> Vec<Finding> {
+    let mut findings = engines::check(place).await;
+    findings.extend(files::docker_configuration(place));
+    findings.push(files::secret_store(place));
+    let (cache, finding) = check_cache(place);
+    findings.push(finding);
+    findings.extend(check_sandbox(cache.as_deref()).await);
+    findings.push(files::catalog(place));
+    findings.push(files::configuration(place));
+    findings
+}
+
+fn check_cache(place: &Place) -> (Option<PathBuf>, Finding) {
+    let Some(directory) = cache::directory(place.home.as_deref(), |name| place.variable(name).map(Into::into)) else {
+        let fix = "set `HOME`, or `DOCKER_MCP_CACHE` to a directory of your own";
+        return (None, Finding::warning("cache", "there is no home directory: components are compiled anew", fix));
+    };
+    let shown = directory.display().to_string();
+    match cache::make_private(&directory) {
+        Ok(()) => (Some(directory), Finding::ok("cache", format!("`{shown}` is private and can be written to"))),
+        Err(error) => {
+            let fix = format!("make `{shown}` a directory that only you can write to, or set `DOCKER_MCP_CACHE`");
+            (None, Finding::warning("cache", format!("`{shown}` is not used: {error}"), fix))
+        }
+    }
+}
+
+/// Whether wasm runs here, and whether the built-in components do.
+async fn check_sandbox(cache: Option<&Path>) -> Vec<Finding> {
+    let engine = match Engine::new(cache) {
+        Ok(engine) => engine,
+        Err(error) => {
+            let detail = format!("WebAssembly cannot be run here: {error:#}");
+            return vec![Finding::problem("wasm", detail, "use a 64-bit x86 or ARM processor and a current release")];
+        }
+    };
+    let mut findings = vec![Finding::ok("wasm", "WebAssembly runs here")];
+    let began = Instant::now();
+    let loading = {
+        let engine = engine.clone();
+        let source = Source::BuiltIn { name: "docker", bytes: builtin::DOCKER };
+        tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, Grants::builtin_docker()))
+    };
+    findings.push(match loading.await {
+        Ok(Ok(provisioner)) => loaded("docker", &provisioner.digest, began.elapsed()),
+        Ok(Err(error)) => broken("docker", &error.to_string()),
+        Err(error) => broken("docker", &error.to_string()),
+    });
+    let began = Instant::now();
+    let name = SAMPLE.trim_start_matches("embedded:");
+    let builtin = BTreeMap::from([(name, builtin::SAMPLE_SERVER)]);
+    let secrets = Arc::new(SearchPath::new(Vec::new()));
+    let prepared = match EmbeddedRuntime::new(engine, Reaper::new(), secrets, PathBuf::new(), builtin) {
+        Ok(runtime) => runtime.prepare(SAMPLE, &Quiet).await,
+        Err(error) => Err(error),
+    };
+    findings.push(match prepared {
+        Ok(()) => loaded(SAMPLE, &crate::sandbox::component::digest(builtin::SAMPLE_SERVER), began.elapsed()),
+        Err(error) => broken(SAMPLE, &error.to_string()),
+    });
+    findings
+}
+
+fn loaded(name: &str, digest: &str, time: Duration) -> Finding {
+    let detail = format!("`{name}` (sha256:{digest}) loads in {} ms", time.as_millis());
+    Finding::ok("component", detail)
+}
+
+fn broken(name: &str, error: &str) -> Finding {
+    Finding::problem("component", format!("`{name}` does not load: {error}"), "install docker-mcp again")
+}
+
+/// One line per finding, and below it what to do.
+fn text(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
+    let mut out = String::new();
+    for Finding { check, state, detail, fix } in findings {
+        let state = match state {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Problem => "problem",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{state:<7}  {check:<width$}  {detail}");
+        if let Some(fix) = fix {
+            let _ = writeln!(out, "{:<7}  {:<width$}  fix: {fix}", "", "");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

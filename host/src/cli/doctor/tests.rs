@@ -1,0 +1,106 @@
+use super::*;
+
+/// A home, with nothing on the machine but what a test puts there.
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["home", "root", "bin"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn place(&self) -> Place {
+        let nowhere = format!("unix://{}", self.path("nowhere.sock").display());
+        let variables = [
+            ("DOCKER_HOST", nowhere),
+            ("PATH", self.path("bin").display().to_string()),
+            ("XDG_RUNTIME_DIR", self.path("run").display().to_string()),
+        ];
+        Place {
+            home: Some(self.path("home")),
+            variables: variables.map(|(name, value)| (name.to_owned(), value)).into(),
+            root: self.path("root"),
+            context: None,
+        }
+    }
+
+    /// Without what differs from run to run: places, times and digests.
+    fn plain(&self, text: &str) -> String {
+        let text = text.replace(&self.directory.path().display().to_string(), "/T");
+        let mut plain = String::new();
+        for line in text.split_inclusive('\n') {
+            match (line.find("(sha256:"), line.find(" ms")) {
+                (Some(begin), Some(end)) => {
+                    plain += &format!("{}(DIGEST) loads in TIME{}", &line[..begin], &line[end..])
+                }
+                _ => plain += line,
+            }
+        }
+        plain
+    }
+}
+
+#[tokio::test]
+async fn a_machine_without_anything_has_one_problem_and_learns_what_to_do() {
+    let bench = Bench::new();
+    let findings = examine(&bench.place()).await;
+    insta::assert_snapshot!(bench.plain(&text(&findings)), @"");
+    insta::assert_snapshot!(bench.plain(&serde_json::to_string_pretty(&findings[..2]).unwrap()), @"");
+}
+
+#[tokio::test]
+async fn files_and_programs_are_reported_as_they_are() {
+    let bench = Bench::new();
+    bench.file("home/.docker/config.json", r#"{"credsStore": "desktop", "credHelpers": {"ghcr.io": "missing"}}"#);
+    bench.file("bin/docker-credential-desktop", "");
+    bench.file("home/.docker/mcp/catalogs/docker-mcp.yaml", "registry:\n  time: {image: 'mcp/time'}\n");
+    bench.file("home/.docker/mcp/config.yaml", "time: {zone: hunter2}\n");
+    let listening = bench.path("run/podman/podman.sock");
+    std::fs::create_dir_all(listening.parent().unwrap()).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&listening).unwrap();
+    let dead = bench.path("home/.colima/default/docker.sock");
+    std::fs::create_dir_all(dead.parent().unwrap()).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let findings = examine(&bench.place()).await;
+    insta::assert_snapshot!(bench.plain(&text(&findings)), @"");
+}
+
+#[tokio::test]
+async fn broken_files_are_problems_and_are_not_quoted() {
+    let bench = Bench::new();
+    bench.file("home/.docker/config.json", "{\"auths\": hunter2");
+    bench.file("home/.docker/mcp/catalogs/docker-mcp.yaml", "registry: [hunter2]\n");
+    bench.file("home/.docker/mcp/config.yaml", "time: hunter2\n");
+    let mut place = bench.place();
+    place.variables.insert("DOCKER_HOST".to_owned(), "ssh://somewhere".to_owned());
+    let shown = text(&examine(&place).await);
+    assert_eq!(shown.matches("problem").count(), 4, "{shown}");
+    assert!(shown.contains("SSH is not supported") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_cache_that_others_may_write_to_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    let cache = bench.path("home/.cache/docker-mcp/components");
+    std::fs::create_dir_all(&cache).unwrap();
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (directory, finding) = check_cache(&bench.place());
+    assert_eq!((directory, finding.state), (None, State::Warning));
+    assert!(finding.detail.contains("others may write to it"), "{}", finding.detail);
+}

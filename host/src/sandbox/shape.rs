@@ -1,0 +1,147 @@
+//! What a component would unfold to, counted before it is compiled.
+//!
+//! The compiler lays nested components out flat, one copy for each time that they are instantiated. A few hundred
+//! bytes can thus stand for more instances than any machine has room for.
+
+use thiserror::Error;
+use wasmparser::{
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
+    ComponentTypeRef, Instance, Parser, Payload,
+};
+
+/// How many instances a component may unfold to. Composed ones have some dozens.
+const INSTANCES: u64 = 5_000;
+/// How deep components may be nested.
+const DEPTH: usize = 32;
+
+/// Why a component is not compiled.
+#[derive(Debug, Error)]
+pub(crate) enum Misshapen {
+    /// It cannot be parsed.
+    #[error("not valid WebAssembly ({0})")]
+    Invalid(#[from] BinaryReaderError),
+    /// An index points nowhere.
+    #[error("not valid WebAssembly (it refers to a component that is not there)")]
+    Dangling,
+    /// It unfolds to too much.
+    #[error("a component that unfolds to more than {INSTANCES} instances")]
+    TooMany,
+    /// It is nested too deep.
+    #[error("a component that is nested more than {DEPTH} levels deep")]
+    TooDeep,
+    /// Components are handed around as values.
+    #[error("a component that passes components on as values, which is not supported")]
+    Passed,
+}
+
+/// One component on the way to being parsed.
+#[derive(Default)]
+struct Level {
+    /// What each component in its index space unfolds to.
+    components: Vec<u64>,
+    /// What it unfolds to itself.
+    instances: u64,
+}
+
+/// Counts what a component unfolds to.
+///
+/// # Errors
+/// If that is too much, or cannot be told.
+pub(crate) fn check(bytes: &[u8]) -> Result<(), Misshapen> {
+    let mut levels: Vec<Level> = Vec::new();
+    // Modules are parsed as well, and end as components do.
+    let mut modules = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::ModuleSection { .. } => modules += 1,
+            Payload::Version { .. } if modules == 0 => {
+                if levels.len() == DEPTH {
+                    return Err(Misshapen::TooDeep);
+                }
+                levels.push(Level::default());
+            }
+            Payload::End(_) if modules > 0 => modules -= 1,
+            Payload::End(_) => {
+                let done = levels.pop().ok_or(Misshapen::Dangling)?;
+                if done.instances > INSTANCES {
+                    return Err(Misshapen::TooMany);
+                }
+                if let Some(parent) = levels.last_mut() {
+                    parent.components.push(done.instances);
+                }
+            }
+            other => step(&mut levels, &other)?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes a section of the innermost component into account.
+fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
+    let own = levels.len().saturating_sub(1);
+    match payload {
+        Payload::InstanceSection(section) => {
+            for instance in section.clone() {
+                if let Instance::Instantiate { .. } = instance? {
+                    add(levels, own, 1)?;
+                }
+            }
+        }
+        Payload::ComponentInstanceSection(section) => {
+            for instance in section.clone() {
+                if let ComponentInstance::Instantiate { component_index, .. } = instance? {
+                    let unfolded = component(levels, own, component_index)?;
+                    add(levels, own, unfolded.saturating_add(1))?;
+                }
+            }
+        }
+        Payload::ComponentAliasSection(section) => {
+            for alias in section.clone() {
+                match alias? {
+                    ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
+                        let level = own.checked_sub(count as usize).ok_or(Misshapen::Dangling)?;
+                        let unfolded = component(levels, level, index)?;
+                        push(levels, own, unfolded)?;
+                    }
+                    ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
+                        return Err(Misshapen::Passed);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Payload::ComponentImportSection(section) => {
+            for import in section.clone() {
+                if let ComponentTypeRef::Component(_) = import?.ty {
+                    return Err(Misshapen::Passed);
+                }
+            }
+        }
+        Payload::ComponentExportSection(section) => {
+            for export in section.clone() {
+                let export = export?;
+                if export.kind == ComponentExternalKind::Component {
+                    let unfolded = component(levels, own, export.index)?;
+                    push(levels, own, unfolded)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn component(levels: &[Level], level: usize, index: u32) -> Result<u64, Misshapen> {
+    levels.get(level).and_then(|level| level.components.get(index as usize)).copied().ok_or(Misshapen::Dangling)
+}
+
+fn push(levels: &mut [Level], level: usize, unfolded: u64) -> Result<(), Misshapen> {
+    levels.get_mut(level).ok_or(Misshapen::Dangling)?.components.push(unfolded);
+    Ok(())
+}
+
+fn add(levels: &mut [Level], level: usize, instances: u64) -> Result<(), Misshapen> {
+    let level = levels.get_mut(level).ok_or(Misshapen::Dangling)?;
+    level.instances = level.instances.saturating_add(instances);
+    Ok(())
+}
