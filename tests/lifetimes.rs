@@ -15,6 +15,7 @@
 mod contract;
 #[path = "support/engine.rs"]
 mod engine;
+#[allow(dead_code, reason = "what is held up is for the test that kills gateways")]
 #[path = "support/proxy.rs"]
 mod proxy;
 

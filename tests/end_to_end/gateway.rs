@@ -22,23 +22,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const STUBBORN: &str = r#"image: mcp-test/busybox:1
 disableNetwork: true
 command:
-  - sh
-  - -c
+  - busybox
+  - awk
   - |
-    while IFS= read -r line; do
-      id=${line#*'"id":'}
-      id=${id%%[,\}]*}
-      case "$line" in
-        *'"method":"initialize"'*)
-          result='{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}';;
-        *'"method":"tools/list"'*) result='{"tools":[{"name":"greet","inputSchema":{"type":"object"}}]}';;
-        *'"method":"tools/call"'*) result='{"content":[{"type":"text","text":"hello"}]}';;
-        *'"id":'*) result='{}';;
-        *) continue;;
-      esac
-      printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
-    done
-    exec sleep 600"#;
+    BEGIN {
+      while ((getline line) > 0) {
+        if (!match(line, /"id":[0-9]+/)) continue
+        id = substr(line, RSTART + 5, RLENGTH - 5)
+        result = "{}"
+        if (line ~ /"method":"initialize"/)
+          result = "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}"
+        if (line ~ /"method":"tools.list"/)
+          result = "{\"tools\":[{\"name\":\"greet\",\"inputSchema\":{\"type\":\"object\"}}]}"
+        if (line ~ /"method":"tools.call"/)
+          result = "{\"content\":[{\"type\":\"text\",\"text\":\"hello\"}]}"
+        printf "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":%s}\n", id, result
+        fflush()
+      }
+      system("sleep 600")
+    }"#;
 
 /// A catalog and a home directory of a test's own. Server names carry a suffix, so that tests which run at the same
 /// time do not see each other's containers.

@@ -107,7 +107,6 @@ impl Proxy {
     }
 
     /// Asks `watch` about every request from now on.
-    #[allow(dead_code, reason = "not every test crate watches")]
     pub(crate) fn watch(&self, watch: impl Fn(&str, Moment) -> Verdict + Send + Sync + 'static) {
         *self.state.watch.lock().unwrap() = Some(Arc::new(watch));
     }
