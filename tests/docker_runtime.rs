@@ -14,6 +14,7 @@
 mod contract;
 #[path = "support/engine.rs"]
 mod engine;
+#[allow(dead_code, reason = "some of it is for the tests of lifetimes")]
 #[path = "support/proxy.rs"]
 mod proxy;
 

@@ -14,11 +14,14 @@
 
 use std::time::{Duration, Instant};
 
-use rmcp::model::{GetPromptRequestParams, ReadResourceRequestParams};
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, ClientRequest, GetPromptRequestParams, ReadResourceRequestParams,
+};
+use rmcp::service::PeerRequestOptions;
 use serde_json::{Value, json};
 
 use engine::{Engine, History};
-use gateway::{PATIENCE, Setup, call};
+use gateway::{PATIENCE, STUBBORN, Setup, call};
 
 #[path = "end_to_end/engine.rs"]
 mod engine;
@@ -243,6 +246,105 @@ async fn ends_cleanly_during_a_call(signal: &str) {
     // The gateway waits for its containers before it ends, so there is nothing to wait for here.
     assert_eq!(engine.containers(&server).await, Vec::<String>::new());
     tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_during_a_call_leaves_nothing() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["everything"], &[]).await;
+    let server = setup.name("everything");
+    gateway.tools().await;
+    engine.wait_for(&server, 0).await;
+    let client = gateway.client().clone();
+    let arguments = json!({"duration": 60, "steps": 2});
+    let pending = tokio::spawn(async move { call(&client, "trigger-long-running-operation", arguments).await });
+    engine.wait_for(&server, 1).await;
+
+    assert!(gateway.close().await.success());
+    assert_eq!(engine.containers(&server).await, Vec::<String>::new());
+    tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_cancelled_call_leaves_nothing_and_the_next_one_works() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let gateway = setup.gateway(&["everything"], &[]).await;
+    let server = setup.name("everything");
+    gateway.tools().await;
+    engine.wait_for(&server, 0).await;
+    let arguments = serde_json::from_value(json!({"duration": 60, "steps": 2})).unwrap();
+    let request = CallToolRequestParams::new("trigger-long-running-operation").with_arguments(arguments);
+    let request = ClientRequest::CallToolRequest(CallToolRequest::new(request));
+    let pending = gateway.client().send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
+    engine.wait_for(&server, 1).await;
+
+    pending.cancel(Some("no longer wanted".to_owned())).await.unwrap();
+    engine.wait_for(&server, 0).await;
+    assert_eq!(gateway.text("echo", json!({"message": "hello"})).await, "Echo: hello");
+    assert!(gateway.close().await.success());
+    engine.wait_for(&server, 0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_shakes_hands_is_removed() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    setup.add("mute", "image: mcp-test/busybox:1\ncommand: [sleep, '600']");
+    let gateway = setup.gateway(&["mute", "time"], &["--max-server-startup-timeout", "4"]).await;
+    engine.wait_for(&setup.name("mute"), 1).await;
+    engine.wait_for(&setup.name("mute"), 0).await;
+    assert!(gateway.tools().await.iter().any(|tool| tool == "get_current_time"));
+    assert!(gateway.close().await.success());
+}
+
+#[tokio::test]
+async fn the_next_gateway_removes_what_a_killed_one_left_and_nothing_of_a_living_one() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    setup.add("victim", STUBBORN);
+    setup.add("bystander", STUBBORN);
+    let bystander = setup.gateway(&["bystander"], &["--long-lived"]).await;
+    bystander.text("greet", json!({})).await;
+    let victim = setup.gateway(&["victim"], &["--long-lived"]).await;
+    victim.text("greet", json!({})).await;
+    let living = engine.wait_for(&setup.name("bystander"), 1).await;
+    let left = engine.wait_for(&setup.name("victim"), 1).await;
+    victim.signal("KILL").await;
+    assert_eq!(engine.containers(&setup.name("victim")).await, left, "it should outlive its gateway");
+
+    let forecast = setup.run(&["gateway", "reap", "--dry-run", "--format", "json"].map(str::to_owned)).await;
+    let forecast: Value = serde_json::from_slice(&forecast.stdout).unwrap();
+    assert_eq!(forecast["dead"][0]["containers"][0]["id"], left[0], "{forecast:#}");
+    assert_eq!(forecast["living"].as_array().map(Vec::len), Some(1), "{forecast:#}");
+    assert_eq!(engine.containers(&setup.name("victim")).await, left);
+
+    let next = setup.gateway(&["time"], &[]).await;
+    engine.wait_for(&setup.name("victim"), 0).await;
+    assert_eq!(engine.containers(&setup.name("bystander")).await, living);
+    assert_eq!(bystander.text("greet", json!({})).await, "hello");
+    assert!(next.close().await.success());
+    assert!(bystander.close().await.success());
+    let locks = setup.directory.path().join(".local/state/docker-mcp/sessions");
+    let locks: Vec<_> = std::fs::read_dir(locks).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(locks, ["identity"], "sessions that ended leave no lock files");
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_place_for_its_lock_says_so_once_and_works() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    setup.file(".local", "not a directory");
+    let gateway = setup.gateway(&["time"], &["--long-lived"]).await;
+    gateway.text("get_current_time", json!({"timezone": "UTC"})).await;
+    let containers = engine.wait_for(&setup.name("time"), 1).await;
+    let labels = engine.inspect(&containers[0]).await.config.unwrap().labels.unwrap();
+    assert_eq!(labels["docker-mcp-sessions-at"], "nowhere");
+    let log = gateway.log();
+    assert_eq!(log.matches("it cannot be marked as alive").count(), 1, "{log}");
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("time"), 0).await;
 }
 
 #[tokio::test]

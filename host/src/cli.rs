@@ -7,6 +7,7 @@ mod assemble;
 mod cache;
 mod demo;
 mod doctor;
+mod gateway_reap;
 mod gateway_run;
 mod options;
 mod plan;
@@ -34,7 +35,7 @@ tool failed where others succeeded, or `doctor` found a problem.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
 MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
-components; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
+components; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,6 +60,8 @@ enum Command {
 enum GatewayCommand {
     /// Run the gateway until the client goes away or a signal ends it
     Run(gateway_run::Arguments),
+    /// Remove the containers and networks of gateways that were killed. A starting gateway does it as well
+    Reap(gateway_reap::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,6 +126,7 @@ fn message(error: &anyhow::Error) -> String {
 async fn run(command: Command) -> anyhow::Result<Status> {
     match command {
         Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(arguments).await,
+        Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
         Command::Tools(command) => tools::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,

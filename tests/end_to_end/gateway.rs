@@ -17,6 +17,31 @@ use tokio::process::{Child, Command};
 /// How long anything may take before the test gives up. Generous: an unoptimised build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The entry of a server with the tool `greet`, which goes on for minutes after its standard input has ended. What a
+/// killed gateway leaves of it does not go away by itself, as it does with servers that behave.
+pub(crate) const STUBBORN: &str = r#"image: mcp-test/busybox:1
+disableNetwork: true
+command:
+  - busybox
+  - awk
+  - |
+    BEGIN {
+      while ((getline line) > 0) {
+        if (!match(line, /"id":[0-9]+/)) continue
+        id = substr(line, RSTART + 5, RLENGTH - 5)
+        result = "{}"
+        if (line ~ /"method":"initialize"/)
+          result = "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}"
+        if (line ~ /"method":"tools.list"/)
+          result = "{\"tools\":[{\"name\":\"greet\",\"inputSchema\":{\"type\":\"object\"}}]}"
+        if (line ~ /"method":"tools.call"/)
+          result = "{\"content\":[{\"type\":\"text\",\"text\":\"hello\"}]}"
+        printf "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":%s}\n", id, result
+        fflush()
+      }
+      system("sleep 600")
+    }"#;
+
 /// A catalog and a home directory of a test's own. Server names carry a suffix, so that tests which run at the same
 /// time do not see each other's containers.
 pub(crate) struct Setup {
@@ -81,6 +106,7 @@ impl Setup {
             .env("HOME", self.directory.path())
             .env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
             .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_STATE_HOME")
             .env_remove("MCP_GATEWAY_AUTH_TOKEN");
         command
     }

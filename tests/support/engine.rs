@@ -10,6 +10,7 @@ use bollard::query_parameters::{CreateImageOptionsBuilder, ListContainersOptions
 use docker_mcp::capability::container_runtime::docker::DockerRuntime;
 use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::lease::Reaper;
+use docker_mcp::session::Session;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
@@ -58,11 +59,16 @@ pub(crate) async fn subject() -> Option<Subject> {
 
 /// A Docker runtime that passes every volume except below `/forbidden`.
 pub(crate) fn runtime(surroundings: Surroundings, reaper: &Reaper) -> DockerRuntime {
+    runtime_in(Arc::new(Session::without_lock("no-lock".to_owned())), surroundings, reaper)
+}
+
+/// The same in a session that may have a lock.
+pub(crate) fn runtime_in(session: Arc<Session>, surroundings: Surroundings, reaper: &Reaper) -> DockerRuntime {
     let check = Arc::new(|volume: &str| match volume.starts_with("/forbidden") {
         true => Err(format!("volume `{volume}` is forbidden")),
         false => Ok(volume.to_owned()),
     });
-    DockerRuntime::new(surroundings, Arc::new(OneSecret), check, reaper.clone())
+    DockerRuntime::new(surroundings, Arc::new(OneSecret), check, reaper.clone(), session)
 }
 
 /// The names of a session's containers, in whatever state.

@@ -21,6 +21,7 @@ use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
+use crate::private_directory;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;
@@ -28,6 +29,7 @@ use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
 use crate::secrets::SecretStore;
 use crate::secrets::search_path::SearchPath;
+use crate::session::{Session, Sessions};
 
 /// The name of the catalog that is built in.
 const SAMPLE_CATALOG: &str = "builtin:sample";
@@ -44,17 +46,33 @@ pub(crate) struct Assembled {
     pub(crate) gateway: GatewayOptions,
     /// Removes what is left.
     pub(crate) reaper: Reaper,
+    /// What containers of this process belong to; none for a plan.
+    session: Option<Arc<Session>>,
+    /// What is needed to clean up after sessions that died.
+    leftovers: Option<(Arc<DockerRuntime>, Sessions)>,
 }
 
 impl Assembled {
+    /// Begins to remove what dead sessions left, in the background.
+    pub(crate) fn reap(&mut self) {
+        if let Some((docker, sessions)) = self.leftovers.take() {
+            // Not waited for: if the process ends before, the next one goes on with it.
+            drop(tokio::spawn(super::gateway_reap::in_background(docker, sessions)));
+        }
+    }
+
     /// Lets the component say good-bye and waits until everything is removed.
     pub(crate) async fn finish(self) {
         self.provisioner.shutdown().await;
         if !self.reaper.drain(DRAIN).await {
-            tracing::warn!(
-                "not everything could be removed within {} s; see `docker ps --filter label=docker-mcp=true`",
+            // The lock file stays, and the lock goes with the process: the next one removes the rest.
+            return tracing::warn!(
+                "not everything could be removed within {} s; `docker-mcp gateway reap` removes what is left",
                 DRAIN.as_secs()
             );
+        }
+        if let Some(session) = self.session {
+            session.end();
         }
     }
 }
@@ -79,11 +97,18 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
+    let (component, grants) = component(options)?;
+    let (mut session, mut leftovers) = (None, None);
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
-        Mode::Real(progress) => (runtimes(options, home, &engine, &secrets, &reaper)?, progress),
+        Mode::Real(progress) => {
+            let (begun, sessions) = begin_session(home.as_deref())?;
+            let (docker, runtime) = runtimes(options, home, &engine, &secrets, &reaper, &begun)?;
+            session = Some(begun);
+            leftovers = sessions.map(|sessions| (docker, sessions));
+            (runtime, progress)
+        }
     };
-    let (component, grants) = component(options)?;
     let servers: Vec<ServerDefinition> =
         entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
     let settings = servers.iter().map(|server| ServerSettings {
@@ -99,7 +124,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         component,
         grants,
         // A plan is the same for the same input.
-        session: if dry_run { "planned".to_owned() } else { super::random_hex(8)? },
+        session: session.as_ref().map_or_else(|| "planned".to_owned(), |session| session.id().to_owned()),
         runtime,
         servers: settings.collect(),
         startup_timeout: options.max_server_startup_timeout,
@@ -113,25 +138,55 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         long_lived: options.long_lived,
         ..GatewayOptions::default()
     };
-    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper })
+    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })
 }
 
-/// The engines, side by side.
+/// Begins the session of this process. Without a usable place for its lock nothing cleans up after it if it is
+/// killed, which is said and no reason to stop.
+fn begin_session(home: Option<&Path>) -> anyhow::Result<(Arc<Session>, Option<Sessions>)> {
+    match sessions(home).and_then(|sessions| Ok((Arc::new(sessions.begin()?), Some(sessions)))) {
+        Ok(begun) => Ok(begun),
+        Err(error) => {
+            tracing::warn!(
+                "containers will remain if this process is killed, because it cannot be marked as alive: {error:#}"
+            );
+            Ok((Arc::new(Session::without_lock(super::random_hex(8)?)), None))
+        }
+    }
+}
+
+/// Where the locks of this user's sessions are.
+///
+/// # Errors
+/// If there is no place for them or it cannot be used.
+pub(super) fn sessions(home: Option<&Path>) -> anyhow::Result<Sessions> {
+    let directory = Sessions::directory(std::env::var_os("XDG_STATE_HOME"), home)
+        .context("there is no home directory; set XDG_STATE_HOME")?;
+    let shown = directory.display().to_string();
+    Sessions::open(directory).with_context(|| format!("`{shown}` cannot be used"))
+}
+
+/// Where the engine is looked for.
+pub(super) fn surroundings(context: Option<String>, home: Option<PathBuf>) -> Surroundings {
+    let variables = std::env::vars().filter(|(name, _)| name.starts_with("DOCKER_")).collect();
+    Surroundings { context, variables, home }
+}
+
+/// The engines, side by side: Docker alone, and all of them as one.
 fn runtimes(
     options: &ServerOptions,
     home: Option<PathBuf>,
     engine: &Engine,
     secrets: &Arc<dyn SecretStore>,
     reaper: &Reaper,
-) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
-    let surroundings = Surroundings {
-        context: options.docker_context.clone(),
-        variables: std::env::vars().filter(|(name, _)| name.starts_with("DOCKER_")).collect(),
-        home,
-    };
+    session: &Arc<Session>,
+) -> anyhow::Result<(Arc<DockerRuntime>, Arc<dyn ContainerRuntime>)> {
+    let surroundings = surroundings(options.docker_context.clone(), home);
     let binds = BindPolicy::from_environment(|name| std::env::var(name).ok());
     let volume_check = Arc::new(move |volume: &str| binds.check(volume).map_err(|error| error.to_string()));
-    let docker = DockerRuntime::new(surroundings, Arc::clone(secrets), volume_check, reaper.clone());
+    let docker =
+        DockerRuntime::new(surroundings, Arc::clone(secrets), volume_check, reaper.clone(), Arc::clone(session));
+    let docker = Arc::new(docker);
     let embedded = EmbeddedRuntime::new(
         engine.clone(),
         reaper.clone(),
@@ -139,7 +194,8 @@ fn runtimes(
         std::env::current_dir().context("cannot tell the current directory")?,
         BTreeMap::from([(SAMPLE.trim_start_matches("embedded:"), builtin::SAMPLE_SERVER)]),
     )?;
-    Ok(Arc::new(Routed { engine: Arc::new(docker), embedded: Arc::new(embedded) }))
+    let both = Routed { engine: Arc::clone(&docker) as _, embedded: Arc::new(embedded) };
+    Ok((docker, Arc::new(both)))
 }
 
 /// The enabled entries, in the order of the flag or of the catalog.
@@ -233,6 +289,7 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
     }
 }
 
-fn home() -> Option<PathBuf> {
+/// The user's home directory.
+pub(super) fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }

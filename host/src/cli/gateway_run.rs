@@ -87,6 +87,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
             Some(listener)
         }
     };
+    assembled.reap();
     let gateway = Gateway::start(
         std::mem::take(&mut assembled.servers),
         assembled.provisioner.clone(),

@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod create;
+pub mod reap;
 
 mod client;
 mod credentials;
@@ -33,6 +34,7 @@ use self::own_networks::Evidence;
 use super::{Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError};
 use crate::lease::Reaper;
 use crate::secrets::SecretStore;
+use crate::session::Session;
 
 /// Runs containers on a Docker Engine.
 pub struct DockerRuntime {
@@ -47,23 +49,26 @@ struct Backend {
     secrets: Arc<dyn SecretStore>,
     volume_check: Arc<VolumeCheck>,
     reaper: Reaper,
+    session: Arc<Session>,
 }
 
 impl DockerRuntime {
     /// A runtime on the engine that the surroundings name. The engine is looked for on first use: if it is away,
     /// the operations say so, not this.
     ///
-    /// `volume_check` normalises a volume, or says why it is refused.
+    /// `volume_check` normalises a volume, or says why it is refused. `session` is the one that the requests are of:
+    /// containers are marked with the place of its lock.
     pub fn new(
         surroundings: Surroundings,
         secrets: Arc<dyn SecretStore>,
         volume_check: Arc<VolumeCheck>,
         reaper: Reaper,
+        session: Arc<Session>,
     ) -> Self {
         let engine = Engine::new(surroundings);
         let images = images::Images::default();
         let networks = OnceCell::new();
-        Self { backend: Arc::new(Backend { engine, images, networks, secrets, volume_check, reaper }) }
+        Self { backend: Arc::new(Backend { engine, images, networks, secrets, volume_check, reaper, session }) }
     }
 }
 

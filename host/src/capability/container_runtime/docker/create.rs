@@ -18,6 +18,11 @@ pub const LABEL: &str = "docker-mcp";
 pub const NAME_LABEL: &str = "docker-mcp-name";
 /// The label with the gateway session.
 pub const SESSION_LABEL: &str = "docker-mcp-session";
+/// The label that says where the session's lock is, and so who may judge whether the session is dead.
+pub const SESSIONS_AT_LABEL: &str = "docker-mcp-sessions-at";
+
+/// The value of [`SESSIONS_AT_LABEL`] in a plan, for which no lock is taken.
+const PLANNED_AT: &str = "<sessions>";
 
 /// Renders the body for a plan, with the names of secrets and private values in place of their text, by the same
 /// code that makes the real one. Bind mounts are not checked: their sources may not be readable yet.
@@ -25,7 +30,7 @@ pub const SESSION_LABEL: &str = "docker-mcp-session";
 /// # Errors
 /// [`RuntimeError::Invalid`] if the request cannot become a container.
 pub fn render(request: &Request) -> Result<serde_json::Value, RuntimeError> {
-    let body = body(request, None, &mut |value| Ok(value.to_string()), &|volume| Ok(volume.to_owned()))?;
+    let body = body(request, PLANNED_AT, None, &mut |value| Ok(value.to_string()), &|volume| Ok(volume.to_owned()))?;
     let mut plan =
         serde_json::to_value(body).map_err(|error| RuntimeError::Engine(format!("cannot render the plan: {error}")))?;
     // The same request renders the same way each time, although the engine's model keeps labels unordered.
@@ -33,9 +38,11 @@ pub fn render(request: &Request) -> Result<serde_json::Value, RuntimeError> {
     Ok(plan)
 }
 
-/// Makes the body. `network` is the one to join instead of the engine's default.
+/// Makes the body. `sessions_at` is where the session's lock is, `network` the one to join instead of the engine's
+/// default.
 pub(super) fn body(
     request: &Request,
+    sessions_at: &str,
     network: Option<&str>,
     resolve: &mut dyn FnMut(&Value) -> Result<String, RuntimeError>,
     check_volume: &dyn Fn(&str) -> Result<String, RuntimeError>,
@@ -88,7 +95,7 @@ pub(super) fn body(
         cmd: Some(cmd).filter(|cmd| !cmd.is_empty()),
         env: Some(env),
         user,
-        labels: Some(labels(request)),
+        labels: Some(labels(request, sessions_at)),
         volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
         tty: Some(false),
         open_stdin: Some(true),
@@ -115,13 +122,14 @@ pub(super) fn body(
 }
 
 /// The gateway's own labels come last: nothing overrides them.
-fn labels(request: &Request) -> HashMap<String, String> {
+fn labels(request: &Request, sessions_at: &str) -> HashMap<String, String> {
     let own = [
         (LABEL, "true"),
         ("docker-mcp-tool-type", "mcp"),
         (NAME_LABEL, &request.identity.server),
         ("docker-mcp-transport", "stdio"),
         (SESSION_LABEL, &request.identity.session),
+        (SESSIONS_AT_LABEL, sessions_at),
     ];
     let own = own.map(|(key, text)| (key.to_owned(), text.to_owned()));
     request.spec.labels.iter().cloned().chain(own).collect()

@@ -29,6 +29,12 @@ fn request() -> Request {
     }
 }
 
+/// The body for a gateway in a network of its own.
+fn real_body(request: &Request) -> ContainerCreateBody {
+    let mut resolve = |value: &Value| Ok(value.to_string());
+    body(request, "here", Some("mine"), &mut resolve, &|text| Ok(text.to_owned())).unwrap()
+}
+
 #[test]
 fn a_plan_shows_the_reference_shape_and_names_instead_of_values() {
     let plan = render(&request()).unwrap();
@@ -38,7 +44,8 @@ fn a_plan_shows_the_reference_shape_and_names_instead_of_values() {
     assert_eq!(
         plan["Labels"],
         json!({"docker-mcp": "true", "docker-mcp-tool-type": "mcp", "docker-mcp-name": "My Server",
-               "docker-mcp-transport": "stdio", "docker-mcp-session": "s1", "team": "a"})
+               "docker-mcp-transport": "stdio", "docker-mcp-session": "s1",
+               "docker-mcp-sessions-at": "<sessions>", "team": "a"})
     );
     let host = &plan["HostConfig"];
     assert_eq!(host["Binds"], json!(["cache:/cache"]));
@@ -55,22 +62,24 @@ fn a_plan_shows_the_reference_shape_and_names_instead_of_values() {
 fn a_disabled_network_wins_over_the_gateways_own() {
     let mut request = request();
     request.spec.network = Network::None;
-    let body = body(&request, Some("mine"), &mut |value| Ok(value.to_string()), &|text| Ok(text.to_owned())).unwrap();
+    let body = real_body(&request);
     assert_eq!(body.host_config.unwrap().network_mode.as_deref(), Some("none"));
     assert!(body.networking_config.is_none());
 }
 
 #[test]
 fn the_gateways_own_network_is_joined() {
-    let body = body(&request(), Some("mine"), &mut |value| Ok(value.to_string()), &|text| Ok(text.to_owned())).unwrap();
+    let body = real_body(&request());
     assert_eq!(body.host_config.unwrap().network_mode.as_deref(), Some("mine"));
 }
 
 #[test]
 fn no_label_overrides_the_gateways_own() {
     let mut request = request();
-    request.spec.labels = vec![("docker-mcp-session".to_owned(), "other".to_owned())];
-    assert_eq!(render(&request).unwrap()["Labels"]["docker-mcp-session"], "s1");
+    let other = |key: &str| (key.to_owned(), "other".to_owned());
+    request.spec.labels = vec![other("docker-mcp-session"), other("docker-mcp-sessions-at")];
+    let labels = real_body(&request).labels.unwrap();
+    assert_eq!((labels["docker-mcp-session"].as_str(), labels["docker-mcp-sessions-at"].as_str()), ("s1", "here"));
 }
 
 #[test]
@@ -93,7 +102,7 @@ fn read_only_takes_writing_away_and_keeps_the_rest() {
 #[test]
 fn a_refused_volume_stops_the_request() {
     let refuse = |_: &str| Err(RuntimeError::Denied("no".to_owned()));
-    let error = body(&request(), None, &mut |value| Ok(value.to_string()), &refuse).unwrap_err();
+    let error = body(&request(), "here", None, &mut |value| Ok(value.to_string()), &refuse).unwrap_err();
     assert!(matches!(error, RuntimeError::Denied(_)));
 }
 

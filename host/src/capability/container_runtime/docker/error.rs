@@ -31,6 +31,10 @@ pub(super) enum Step<'a> {
     Inspect,
     /// Removing a container.
     Remove,
+    /// Removing a network.
+    RemoveNetwork(&'a str),
+    /// Listing containers or networks.
+    List,
 }
 
 impl Step<'_> {
@@ -46,6 +50,8 @@ impl Step<'_> {
             Self::Wait => "wait for a container".to_owned(),
             Self::Inspect => "look at a container".to_owned(),
             Self::Remove => "remove a container".to_owned(),
+            Self::RemoveNetwork(name) => format!("remove network `{name}`"),
+            Self::List => "list containers and networks".to_owned(),
         }
     }
 }

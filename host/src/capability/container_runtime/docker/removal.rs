@@ -11,15 +11,16 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::error::{self, Step};
 use super::streams::SharedInput;
+use crate::session::Asking;
 
 /// How long a server may take to end after its standard input was closed.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long one remove request may take.
-const REMOVE: Duration = Duration::from_secs(30);
+pub(super) const REMOVE: Duration = Duration::from_secs(30);
 /// How long removal is tried while the engine is away.
 const GIVE_UP: Duration = Duration::from_secs(30);
 /// How long a container may still appear whose create request got no answer.
-const APPEAR: Duration = Duration::from_secs(10);
+pub(super) const APPEAR: Duration = Duration::from_secs(10);
 
 /// What is known about a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(super) struct Ward {
     client: Client,
     name: String,
     birth: Mutex<Birth>,
+    /// While it may come into being unseen.
+    asking: Mutex<Option<Asking>>,
     input: Mutex<Option<SharedInput>>,
     hurry: AtomicBool,
 }
@@ -49,6 +52,7 @@ impl Ward {
             client,
             name,
             birth: Mutex::new(Birth::Absent),
+            asking: Mutex::new(None),
             input: Mutex::new(None),
             hurry: AtomicBool::new(false),
         })
@@ -62,7 +66,19 @@ impl Ward {
         &self.name
     }
 
+    /// The create request is about to be sent.
+    pub(super) fn ask(&self, asking: Asking) {
+        *self.asking.lock().unwrap_or_else(PoisonError::into_inner) = Some(asking);
+        self.set_birth(Birth::Asked);
+    }
+
+    /// The engine answered.
     pub(super) fn set(&self, birth: Birth) {
+        self.set_birth(birth);
+        *self.asking.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn set_birth(&self, birth: Birth) {
         *self.birth.lock().unwrap_or_else(PoisonError::into_inner) = birth;
     }
 

@@ -106,9 +106,10 @@ async fn ask(
     texts: &Texts,
 ) -> Result<(), RuntimeError> {
     let check = |volume: &str| (backend.volume_check)(volume).map_err(RuntimeError::Denied);
-    let body = create::body(request, network, &mut |value| texts.get(value), &check).map_err(|e| texts.hide(e))?;
+    let body = create::body(request, backend.session.at(), network, &mut |value| texts.get(value), &check)
+        .map_err(|e| texts.hide(e))?;
     let options = CreateContainerOptionsBuilder::default().name(ward.name()).build();
-    ward.set(Birth::Asked);
+    ward.ask(backend.session.asking());
     let client = ward.client();
     let answer = match tokio::time::timeout(SLOW, client.api().create_container(Some(options), body)).await {
         Ok(answer) => answer,

@@ -1,0 +1,230 @@
+//! Kills the built gateway at any point of its work and counts what remains after `gateway reap`: nothing. A gateway
+//! that lives beside keeps its container throughout.
+//!
+//! One test kills at each request to the engine and at each answer, one after the other until a whole run passes; the
+//! other at random times. `DOCKER_MCP_CHAOS_RUNS` says how many random runs there are (default 40),
+//! `DOCKER_MCP_CHAOS_SEED` repeats their times.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
+
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+#[path = "end_to_end/engine.rs"]
+mod engine;
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+#[path = "end_to_end/gateway.rs"]
+mod gateway;
+#[allow(dead_code, reason = "shared with the tests of the Docker backend")]
+#[path = "support/proxy.rs"]
+mod proxy;
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::future::join_all;
+use rmcp::ServiceExt as _;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+
+use engine::Engine;
+use gateway::{Gateway, PATIENCE, STUBBORN, Setup, call};
+use proxy::{Moment, Proxy, Verdict};
+
+/// How many gateways are killed at the same time.
+const AT_ONCE: usize = 4;
+
+/// A place for gateways to be killed in, beside one that lives: they share the directory of locks.
+struct Arena {
+    setup: Setup,
+    bystander: Gateway,
+    container: String,
+}
+
+impl Arena {
+    async fn new(engine: &Engine) -> Self {
+        let setup = Setup::new();
+        setup.add("victim", STUBBORN);
+        setup.add("bystander", STUBBORN);
+        let bystander = setup.gateway(&["bystander"], &["--long-lived"]).await;
+        assert_eq!(bystander.text("greet", json!({})).await, "hello");
+        let container = engine.wait_for(&setup.name("bystander"), 1).await.remove(0);
+        Self { setup, bystander, container }
+    }
+
+    fn victim(&self, docker_host: Option<String>) -> Child {
+        let mut command: Command = self.setup.command();
+        command.args(["gateway", "run"]).args(self.setup.selection(&["victim"]));
+        command.envs(docker_host.map(|host| ("DOCKER_HOST", host)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
+    }
+
+    /// Cleans up, and makes sure that it did. Returns how many containers had been left.
+    async fn clean_up(&self, engine: &Engine, what: &str) -> usize {
+        let server = self.setup.name("victim");
+        let left = engine.containers(&server).await.len();
+        let output = self.setup.run(&["gateway", "reap", "--format", "json"].map(str::to_owned)).await;
+        let (report, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{what}: {report}{log}");
+        // Now, not after a while.
+        assert_eq!(engine.containers(&server).await, Vec::<String>::new(), "{what}: left after {report}");
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["living"].as_array().map(Vec::len), Some(1), "{what}: {report}");
+        let bystander = engine.containers(&self.setup.name("bystander")).await;
+        assert_eq!(bystander, std::slice::from_ref(&self.container), "{what}: the living gateway's container");
+        left
+    }
+
+    /// The one beside has noticed nothing.
+    async fn close(self, engine: &Engine) {
+        assert_eq!(self.bystander.text("greet", json!({})).await, "hello");
+        assert!(self.bystander.close().await.success());
+        engine.wait_for(&self.setup.name("bystander"), 0).await;
+    }
+}
+
+/// What a client does: connects, lists the tools, calls one and leaves.
+async fn converse(child: &mut Child) {
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let work = async {
+        let client = ().serve((stdout, stdin)).await.ok()?;
+        client.list_all_tools().await.ok()?;
+        let result = call(&client, "greet", json!({})).await.ok()?;
+        assert_eq!(result["content"][0]["text"], "hello");
+        client.cancel().await.ok()
+    };
+    let _ = tokio::time::timeout(PATIENCE, work).await.expect("a conversation should end");
+    tokio::time::timeout(PATIENCE, child.wait()).await.expect("the gateway should end").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_any_request_to_the_engine_leaves_nothing() {
+    let Some(engine) = Engine::find().await else { return };
+    let (next, passed) = (AtomicUsize::new(1), AtomicBool::new(false));
+    let points = Mutex::new(BTreeSet::new());
+    let (runs, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    join_all((0..AT_ONCE).map(async |_| {
+        let arena = Arena::new(&engine).await;
+        while !passed.load(Ordering::SeqCst) {
+            let point = next.fetch_add(1, Ordering::SeqCst);
+            assert!(point < 200, "a call should need fewer requests");
+            let Some((kind, moment)) = kill_at(&arena, &engine, point, &left).await else {
+                passed.store(true, Ordering::SeqCst);
+                continue;
+            };
+            runs.fetch_add(1, Ordering::SeqCst);
+            points.lock().unwrap().insert((kind, moment));
+        }
+        arena.close(&engine).await;
+    }))
+    .await;
+    let (runs, left, points) = (runs.into_inner(), left.into_inner(), points.into_inner().unwrap());
+    eprintln!("{runs} points, something was left at {left}: {points:?}");
+    for kind in ["create", "attach", "start", "wait", "remove"] {
+        for moment in [Moment::Asked, Moment::Answered] {
+            assert!(points.contains(&(kind.to_owned(), moment)), "no kill at {kind} {moment:?} in {points:?}");
+        }
+    }
+    // Between the first create and the last remove.
+    assert!(left * 4 > runs, "in only {left} of {runs} runs there was anything to clean up");
+}
+
+/// Runs a gateway and kills it at one point, counted in requests and answers. None if it came through before.
+async fn kill_at(arena: &Arena, engine: &Engine, point: usize, left: &AtomicUsize) -> Option<(String, Moment)> {
+    let proxy = Proxy::start();
+    let (hits, mut hit) = mpsc::unbounded_channel();
+    let seen = AtomicUsize::new(0);
+    proxy.watch(move |kind, moment| {
+        if seen.fetch_add(1, Ordering::SeqCst) + 1 != point {
+            return Verdict::Pass;
+        }
+        let (release, held) = oneshot::channel();
+        let _ = hits.send((kind.to_owned(), moment, release));
+        Verdict::Hold(held)
+    });
+    let mut child = arena.victim(Some(proxy.host()));
+    let found = tokio::select! {
+        () = converse(&mut child) => None,
+        found = hit.recv() => found,
+    };
+    let Some((kind, moment, release)) = found else {
+        arena.clean_up(engine, "a gateway that ended by itself").await;
+        return None;
+    };
+    child.kill().await.unwrap();
+    let what = format!("point {point}, {kind} {moment:?}");
+    // The engine gets the request of the dead while others clean up already.
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let _ = release.send(());
+    };
+    let (found, ()) = tokio::join!(arena.clean_up(engine, &what), late);
+    left.fetch_add(usize::from(found > 0), Ordering::SeqCst);
+    // Also what came last.
+    let server = arena.setup.name("victim");
+    assert_eq!(engine.containers(&server).await, Vec::<String>::new(), "{what}");
+    Some((kind, moment))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_a_random_time_leaves_nothing() {
+    let Some(engine) = Engine::find().await else { return };
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let runs = number("DOCKER_MCP_CHAOS_RUNS").unwrap_or(40);
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seed = number("DOCKER_MCP_CHAOS_SEED").unwrap_or_else(clock);
+    eprintln!("{runs} runs with DOCKER_MCP_CHAOS_SEED={seed}");
+    let (next, killed, left) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let spans = Arc::new(Mutex::new(Vec::new()));
+    let began = Instant::now();
+    join_all((0..AT_ONCE).map(async |_| {
+        let arena = Arena::new(&engine).await;
+        // How long it takes undisturbed, while others do the same.
+        let (mut child, started) = (arena.victim(None), Instant::now());
+        converse(&mut child).await;
+        arena.clean_up(&engine, "a gateway that ended by itself").await;
+        let span = started.elapsed();
+        spans.lock().unwrap().push(span);
+        loop {
+            let run = next.fetch_add(1, Ordering::SeqCst) as u64;
+            if run >= runs {
+                break;
+            }
+            let after = span.mul_f64(fraction(seed, run));
+            let mut child = arena.victim(None);
+            if tokio::time::timeout(after, converse(&mut child)).await.is_err() {
+                child.kill().await.unwrap();
+                killed.fetch_add(1, Ordering::SeqCst);
+            }
+            let found = arena.clean_up(&engine, &format!("seed {seed}, run {run}, killed after {after:?}")).await;
+            left.fetch_add(usize::from(found > 0), Ordering::SeqCst);
+        }
+        arena.close(&engine).await;
+    }))
+    .await;
+    let (killed, left) = (killed.into_inner() as u64, left.into_inner() as u64);
+    eprintln!(
+        "{runs} runs of up to {:?} in {:?}: {killed} killed, something was left in {left}",
+        spans.lock().unwrap(),
+        began.elapsed()
+    );
+    assert!(killed * 2 > runs, "only {killed} of {runs} gateways were killed");
+    assert!(left * 4 > runs, "in only {left} of {runs} runs there was anything to clean up");
+}
+
+/// A number from 0 to 1 that looks random: SplitMix64.
+fn fraction(seed: u64, run: u64) -> f64 {
+    let mut z = seed.wrapping_add((run + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
