@@ -21,7 +21,6 @@ use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
-use crate::private_directory;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;

@@ -1,14 +1,16 @@
-//! The directory of compiled components: where it is, and whether it is private. What is in it is executed, so
-//! nobody but the user may be able to write there.
+//! The directory of compiled components: where it is. What is in it is executed, so nobody but the user may be able
+//! to write there.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+use crate::private_directory;
 
 /// The directory, made if need be. None, with a warning, if it cannot be used: components are then compiled anew by
 /// every process.
 pub(super) fn usable(home: Option<&Path>) -> Option<PathBuf> {
     let directory = directory(home, |name| std::env::var_os(name))?;
-    match make_private(&directory) {
+    match private_directory::create(&directory) {
         Ok(()) => Some(directory),
         Err(error) => {
             tracing::warn!(directory = %directory.display(), %error, "compiled components are not kept");
@@ -26,46 +28,9 @@ pub(super) fn directory(home: Option<&Path>, variable: impl Fn(&str) -> Option<O
     Some(directory.join("components"))
 }
 
-/// Creates a directory that only its owner can use, or checks that an existing one is the user's own.
-pub(super) fn make_private(directory: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let found = std::fs::metadata(directory)?;
-        if found.mode() & 0o022 != 0 {
-            return Err(std::io::Error::other("others may write to it; make it private with `chmod 700`"));
-        }
-        // A file of our own tells who we are, and that the directory can be written to. Whoever owns a directory can
-        // put compiled code into it, whatever its mode.
-        let probe = directory.join(format!(".probe-{}", std::process::id()));
-        let own = std::fs::File::create(&probe).and_then(|file| file.metadata());
-        drop(std::fs::remove_file(&probe));
-        if own?.uid() != found.uid() {
-            return Err(std::io::Error::other("it belongs to somebody else; set `DOCKER_MCP_CACHE` to your own"));
-        }
-        Ok(())
-    }
-    #[cfg(not(unix))]
-    std::fs::create_dir_all(directory)
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
-
-    #[test]
-    fn a_new_directory_is_private_and_one_that_others_may_write_to_is_refused() {
-        let parent = tempfile::tempdir().unwrap();
-        let directory = parent.path().join("a/b");
-        make_private(&directory).unwrap();
-        assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(make_private(&directory).unwrap_err().to_string().contains("chmod 700"));
-    }
 
     #[test]
     fn the_directory_is_named_by_the_nearest_of_its_names() {

@@ -145,7 +145,7 @@ fn check_cache(place: &Place) -> (Option<PathBuf>, Finding) {
         return (None, Finding::warning("cache", "there is no home directory: components are compiled anew", fix));
     };
     let shown = directory.display().to_string();
-    match cache::make_private(&directory) {
+    match crate::private_directory::create(&directory) {
         Ok(()) => (Some(directory), Finding::ok("cache", format!("`{shown}` is private and can be written to"))),
         Err(error) => {
             let fix = format!("make `{shown}` a directory that only you can write to, or set `DOCKER_MCP_CACHE`");
