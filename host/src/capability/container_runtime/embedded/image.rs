@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use provisioning_core::text::one_line;
 use tokio::sync::OnceCell;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -152,7 +153,7 @@ fn command(
         Some([0, b'a', b's', b'm', ..]) => {}
         _ => return Err(unusable(image, format!("it is not WebAssembly: {HOW_TO_BUILD}"))),
     }
-    shape::check(bytes).map_err(|reason| unusable(image, format!("it is {reason}")))?;
+    shape::check(bytes).map_err(|reason| unusable(image, format!("it is {}", one_line(&reason.to_string(), 1000))))?;
     let component = Component::new(engine.wasmtime(), bytes).map_err(|error| {
         unusable(
             image,
