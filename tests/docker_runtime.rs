@@ -290,7 +290,7 @@ async fn removal_goes_on_when_the_engine_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_code_of_a_short_run_is_never_lost() {
     let Some(subject) = engine::subject().await else { return };
-    let runs = (0..30).map(|_| subject.runtime.run(subject.request(&subject.images.exits_7), RunLimits::default()));
+    let runs = (0..30).map(|_| subject.runtime.run(subject.request(&subject.images.fails), RunLimits::default()));
     let codes = futures::stream::iter(runs).buffer_unordered(6).map(|done| done.unwrap().exit_code);
     assert_eq!(within(codes.collect::<Vec<_>>()).await, [7; 30]);
     subject.expect_nothing_left().await;

@@ -287,8 +287,12 @@ fn shapes_that_are_meant_for_the_compiler_are_refused_or_survived() {
     refusal(&wat::parse_str(format!("(component (core module {memories}))")).unwrap());
     let lists: String = (1..2000).map(|n| format!("(type $t{n} (list $t{}))", n - 1)).collect();
     refusal(&wat::parse_str(format!("(component (type $t0 (list u8)) {lists})")).unwrap());
-    let blocks = format!("{} {}", "block ".repeat(100_000), "end ".repeat(100_000));
-    refusal(&wat::parse_str(format!("(component (core module (func {blocks})))")).unwrap());
+    let blocks = |depth: usize| {
+        let nested = format!("{} {}", "block ".repeat(depth), "end ".repeat(depth));
+        refusal(&wat::parse_str(format!("(component (core module (func {nested})))")).unwrap())
+    };
+    assert!(blocks(100_000).contains("blocks are nested"));
+    assert!(blocks(9_000).contains("no provisioner"));
     let locals = "(func (local i64 i64 i64 i64 i64 i64 i64 i64))".repeat(20_000);
     refusal(&wat::parse_str(format!("(component (core module {locals}))")).unwrap());
     let passed = r#"(component (import "c" (component)) )"#;

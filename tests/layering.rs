@@ -29,7 +29,7 @@ struct Library {
 
 const LIBRARIES: &[Library] = &[
     Library {
-        crates: &["wasmtime*"],
+        crates: &["wasmtime*", "wasmparser"],
         places: &["host/src/sandbox.rs", "host/src/sandbox/", "host/src/capability.rs", "host/src/capability/"],
     },
     Library {

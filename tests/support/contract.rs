@@ -30,7 +30,8 @@ impl Image {
         Self { image: image.into(), arguments: arguments.iter().map(|&argument| argument.to_owned()).collect() }
     }
 
-    /// A request for it, with defaults.
+    /// A request for it, with defaults, where there is no subject.
+    #[allow(dead_code, reason = "not every backend is tested without a subject")]
     pub(crate) fn request(&self) -> Request {
         request("contract", self)
     }
@@ -53,8 +54,10 @@ impl From<&String> for Image {
 pub(crate) struct Images {
     /// Writes every line of standard input back.
     pub(crate) echo: Image,
-    /// Ends at once with code 7.
-    pub(crate) exits_7: Image,
+    /// Fails at once.
+    pub(crate) fails: Image,
+    /// With this exit code: 7, or 1 where a program can tell its parent no more than that it failed.
+    pub(crate) failure: i64,
     /// Writes `to stdout` and `to stderr`, a line to each stream, and ends with 0.
     pub(crate) both_streams: Image,
     /// Writes each further argument and a line end.
@@ -223,7 +226,7 @@ pub(crate) async fn a_run_gives_streams_and_exit_code(subject: &Subject) {
     let both = within(run(&subject.images.both_streams)).await.unwrap();
     assert_eq!((both.exit_code, both.stdout.bytes.as_slice()), (0, b"to stdout\n".as_slice()));
     assert_eq!(both.stderr.bytes, b"to stderr\n");
-    assert_eq!(within(run(&subject.images.exits_7)).await.unwrap().exit_code, 7);
+    assert_eq!(within(run(&subject.images.fails)).await.unwrap().exit_code, subject.images.failure);
     // Its standard input is empty, so a server ends too.
     assert_eq!(within(run(&subject.images.echo)).await.unwrap().exit_code, 0);
     subject.expect_nothing_left().await;

@@ -88,7 +88,8 @@ async fn images(docker: &Docker) -> Images {
     };
     Images {
         echo: shell("echo", r#"while IFS= read -r line; do printf '%s\n' "$line"; done"#).await,
-        exits_7: shell("exits-7", "exit 7").await,
+        fails: shell("exits-7", "exit 7").await,
+        failure: 7,
         both_streams: shell("both-streams", "echo to stdout; echo to stderr >&2").await,
         arguments: shell("arguments", r#"for a in "$@"; do echo "$a"; done"#).await,
         key: shell("key", r#"printf %s "$KEY""#).await,

@@ -138,7 +138,7 @@ impl Provisioner {
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
         }
-        shape::check(&bytes).map_err(|reason| not_a_component(reason.to_string()))?;
+        shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
         let compiled = compile(engine, &bytes).map_err(not_a_component)?;
         let kind = compiled.component_type();
         let wasmtime = engine.wasmtime();

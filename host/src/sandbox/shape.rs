@@ -6,13 +6,16 @@
 use thiserror::Error;
 use wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
-    ComponentTypeRef, Instance, Parser, Payload,
+    ComponentTypeRef, FunctionBody, Instance, Operator, Parser, Payload,
 };
 
 /// How many instances a component may unfold to. Composed ones have some dozens.
 const INSTANCES: u64 = 5_000;
 /// How deep components may be nested.
 const DEPTH: usize = 32;
+/// How deep the blocks of a function may be nested. The compiler's time grows with the square of it; a function with
+/// a large table of cases has some thousands.
+const BLOCKS: usize = 10_000;
 
 /// Why a component is not compiled.
 #[derive(Debug, Error)]
@@ -29,6 +32,9 @@ pub(crate) enum Misshapen {
     /// It is nested too deep.
     #[error("a component that is nested more than {DEPTH} levels deep")]
     TooDeep,
+    /// A function is nested too deep.
+    #[error("a component with a function whose blocks are nested more than {BLOCKS} levels deep")]
+    Blocks,
     /// Components are handed around as values.
     #[error("a component that passes components on as values, which is not supported")]
     Passed,
@@ -70,7 +76,23 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), Misshapen> {
                     parent.components.push(done.instances);
                 }
             }
+            Payload::CodeSectionEntry(body) => check_blocks(&body)?,
             other => step(&mut levels, &other)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_blocks(body: &FunctionBody<'_>) -> Result<(), Misshapen> {
+    let mut depth = 0_usize;
+    for operator in body.get_operators_reader()? {
+        match operator? {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
+            Operator::End => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > BLOCKS {
+            return Err(Misshapen::Blocks);
         }
     }
     Ok(())

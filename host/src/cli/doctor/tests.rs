@@ -59,8 +59,35 @@ impl Bench {
 async fn a_machine_without_anything_has_one_problem_and_learns_what_to_do() {
     let bench = Bench::new();
     let findings = examine(&bench.place()).await;
-    insta::assert_snapshot!(bench.plain(&text(&findings)), @"");
-    insta::assert_snapshot!(bench.plain(&serde_json::to_string_pretty(&findings[..2]).unwrap()), @"");
+    insta::assert_snapshot!(bench.plain(&text(&findings)), @r"
+    problem  engine         cannot reach the Docker Engine at `unix:///T/nowhere.sock` (from `DOCKER_HOST`): there is no such socket
+                            fix: start it (`sudo systemctl start docker`, or open Docker Desktop) or set `DOCKER_HOST`
+    ok       docker config  there is no `/T/home/.docker/config.json`, and none is needed for public images
+    warning  secrets        `docker-credential-desktop` is not on the `PATH`, so there are no secrets by default
+                            fix: pass `--secrets FILE` with lines `secret.name=text`, or install Docker Desktop
+    ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
+    ok       wasm           WebAssembly runs here
+    ok       component      `docker` (DIGEST) loads in TIME ms
+    ok       component      `embedded:sample` (DIGEST) loads in TIME ms
+    warning  catalog        there is no default catalog
+                            fix: pass `--catalog FILE` (`--catalog builtin:sample` to try it out)
+    ok       configuration  there is no default configuration, and none is needed
+    ");
+    insta::assert_snapshot!(bench.plain(&serde_json::to_string_pretty(&findings[..2]).unwrap()), @r#"
+    [
+      {
+        "check": "engine",
+        "state": "problem",
+        "detail": "cannot reach the Docker Engine at `unix:///T/nowhere.sock` (from `DOCKER_HOST`): there is no such socket",
+        "fix": "start it (`sudo systemctl start docker`, or open Docker Desktop) or set `DOCKER_HOST`"
+      },
+      {
+        "check": "docker config",
+        "state": "ok",
+        "detail": "there is no `/T/home/.docker/config.json`, and none is needed for public images"
+      }
+    ]
+    "#);
 }
 
 #[tokio::test]
@@ -77,7 +104,25 @@ async fn files_and_programs_are_reported_as_they_are() {
     std::fs::create_dir_all(dead.parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
     let findings = examine(&bench.place()).await;
-    insta::assert_snapshot!(bench.plain(&text(&findings)), @"");
+    insta::assert_snapshot!(bench.plain(&text(&findings)), @r"
+    problem  engine         cannot reach the Docker Engine at `unix:///T/nowhere.sock` (from `DOCKER_HOST`): there is no such socket
+                            fix: start it (`sudo systemctl start docker`, or open Docker Desktop) or set `DOCKER_HOST`
+    warning  engine         Colima has a socket at `/T/home/.colima/default/docker.sock` that cannot be connected to: Connection refused (os error 111)
+                            fix: start Colima, or ask for access to the socket
+    warning  engine         rootless Podman listens at `/T/run/podman/podman.sock`
+                            fix: to use it: `export DOCKER_HOST=unix:///T/run/podman/podman.sock`
+    ok       docker config  `/T/home/.docker/config.json` can be read
+    ok       credentials    `docker-credential-desktop` is installed
+    warning  credentials    `docker-credential-missing`, which the Docker configuration names, is not on the `PATH`
+                            fix: install it, or remove it from `/T/home/.docker/config.json`; without it private images cannot be pulled
+    ok       secrets        `docker-credential-desktop` is installed, which holds Docker Desktop's secrets
+    ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
+    ok       wasm           WebAssembly runs here
+    ok       component      `docker` (DIGEST) loads in TIME ms
+    ok       component      `embedded:sample` (DIGEST) loads in TIME ms
+    ok       catalog        `/T/home/.docker/mcp/catalogs/docker-mcp.yaml` has 1 server
+    ok       configuration  `/T/home/.docker/mcp/config.yaml` has 1 section
+    ");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use provisioning_core::text::one_line;
 use tokio::sync::OnceCell;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -13,7 +14,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::guest::State;
 use crate::capability::container_runtime::RuntimeError;
 use crate::sandbox::engine::Engine;
-use crate::sandbox::shape;
+use crate::sandbox::shape::{self, Misshapen};
 
 /// Marks references to components that are part of the binary.
 const BUILTIN: &str = "embedded:";
@@ -152,13 +153,16 @@ fn command(
         Some([0, b'a', b's', b'm', ..]) => {}
         _ => return Err(unusable(image, format!("it is not WebAssembly: {HOW_TO_BUILD}"))),
     }
-    shape::check(bytes).map_err(|reason| unusable(image, format!("it is {reason}")))?;
-    let component = Component::new(engine.wasmtime(), bytes).map_err(|error| {
-        unusable(
-            image,
-            format!("it is damaged or needs features that are off ({:#}): build it again", error.root_cause()),
-        )
+    let damaged = |reason: &str| {
+        let reason = one_line(reason, 1000);
+        unusable(image, format!("it is damaged or needs features that are off ({reason}): build it again"))
+    };
+    shape::check(bytes).map_err(|error| match error {
+        Misshapen::Invalid(_) | Misshapen::Dangling => damaged(&error.to_string()),
+        shape => unusable(image, format!("it is {shape}; run it in a container")),
     })?;
+    let component =
+        Component::new(engine.wasmtime(), bytes).map_err(|error| damaged(&format!("{:#}", error.root_cause())))?;
     let foreign: Vec<String> = component
         .component_type()
         .imports(engine.wasmtime())
