@@ -73,7 +73,7 @@ pub(crate) enum Closed {
     )]
     Garbage(String),
     /// The server wrote a line that is too long.
-    #[error("sent a message of more than 16 MiB")]
+    #[error("sent a message of more than 16 MiB; ask it for less at once")]
     TooLong,
     /// The transport failed.
     #[error("{0}")]

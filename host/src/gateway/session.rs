@@ -88,7 +88,12 @@ impl Session {
             slots.get(&server).map(Arc::clone)
         };
         if let Some(slot) = slot {
-            let mut kept = slot.lock().await;
+            let mut kept = match slot.try_lock() {
+                Ok(kept) => kept,
+                // Somebody else has seen the end and opens a new one, which may take long, or will see it next time.
+                Err(_) if broken.is_closed() => return,
+                Err(_) => slot.lock().await,
+            };
             if kept.upstream.as_ref().is_some_and(|upstream| Arc::ptr_eq(upstream, broken)) {
                 kept.upstream = None;
                 kept.ends.ended(policy, reason, broken.age(), Instant::now());
