@@ -55,7 +55,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
     /// Run the gateway until the client goes away or a signal ends it
-    Run(gateway_run::Arguments),
+    Run(Box<gateway_run::Arguments>),
     /// Remove the containers and networks of gateways that were killed. A starting gateway does it as well
     Reap(gateway_reap::Arguments),
 }
@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<Status> {
     match command {
-        Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(arguments).await,
+        Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(*arguments).await,
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
         Command::Tools(command) => tools::run(command).await,

@@ -16,7 +16,7 @@ fn a_session_is_held_until_its_lock_is_released() {
     let session = sessions.begin().unwrap();
     let id = session.id().to_owned();
     assert!(is_id(&id));
-    assert_eq!(sessions.ids().unwrap(), [id.clone()]);
+    assert_eq!(sessions.ids().unwrap(), std::slice::from_ref(&id));
     assert!(matches!(sessions.state(&id).unwrap(), State::Held));
     drop(session);
     let State::Dead(dead) = sessions.state(&id).unwrap() else { panic!("the lock is free") };
