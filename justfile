@@ -22,6 +22,10 @@ demo:
 test *ARGUMENTS:
     cargo test {{ARGUMENTS}}
 
+# Kill the gateway at a thousand random times, and at each request to the engine, and count what remains
+chaos RUNS='1000':
+    DOCKER_MCP_REQUIRE_ENGINE=1 DOCKER_MCP_CHAOS_RUNS={{RUNS}} cargo test --test chaos -- --nocapture
+
 # Start a Docker Engine if none answers (as root)
 engine:
     scripts/engine start

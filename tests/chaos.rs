@@ -191,8 +191,8 @@ async fn a_kill_at_a_random_time_leaves_nothing() {
         // How long it takes undisturbed, while others do the same.
         let (mut child, started) = (arena.victim(None), Instant::now());
         converse(&mut child).await;
-        arena.clean_up(&engine, "a gateway that ended by itself").await;
         let span = started.elapsed();
+        arena.clean_up(&engine, "a gateway that ended by itself").await;
         spans.lock().unwrap().push(span);
         loop {
             let run = next.fetch_add(1, Ordering::SeqCst) as u64;

@@ -212,7 +212,7 @@ async fn a_session_that_cannot_be_cleaned_up_after_keeps_its_lock_file() {
     let report = within(runtime.reap(&scene.sessions, false)).await.unwrap();
     assert_eq!(report.dead[0].failures.len(), 1, "{report:#?}");
     assert!(report.dead[0].failures[0].contains("docker rm --force"), "{report:#?}");
-    assert_eq!(scene.sessions.ids().unwrap(), [dead.clone()]);
+    assert_eq!(scene.sessions.ids().unwrap(), std::slice::from_ref(&dead));
     assert_eq!(scene.reap(false).await.dead[0].failures.len(), 0);
     assert_eq!(scene.left(&dead).await, 0);
     assert!(scene.sessions.ids().unwrap().is_empty());
