@@ -22,6 +22,10 @@ demo:
 test *ARGUMENTS:
     cargo test {{ARGUMENTS}}
 
+# Measure what docs/performance.md is about, in an optimised build: parts (sandbox start calls fresh memory), --quick
+bench *ARGUMENTS:
+    cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
+
 # Start a Docker Engine if none answers (as root)
 engine:
     scripts/engine start

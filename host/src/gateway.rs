@@ -13,6 +13,7 @@ mod inventory;
 mod relay;
 mod remote;
 mod session;
+mod standard_streams;
 mod stdio;
 mod upstream;
 mod wire;
