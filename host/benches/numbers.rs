@@ -3,6 +3,7 @@
 //!
 //! `just bench` runs all parts; `just bench calls memory` only these, `--quick` with three samples of each. What is
 //! compared is measured in turns, so that both meet the same noise. Only a wrong result is a failure, never a slow one.
+//! With `DOCKER_MCP_BENCH_BINARY` the gateways are those of another build.
 
 #![allow(
     clippy::print_stdout,

@@ -15,6 +15,7 @@ mod relay;
 mod remote;
 mod restart;
 mod session;
+mod standard_streams;
 mod stdio;
 mod turns;
 mod upstream;

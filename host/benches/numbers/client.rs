@@ -82,6 +82,8 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
+        // The HTTP library wants one even for what is not encrypted. Fails if there is one already, which will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Self { http: reqwest::Client::new(), url: url.to_owned(), session: String::new(), last: 0 };
         client.ask("initialize", introduction()).await?;
         let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });

@@ -57,7 +57,7 @@ impl Place {
 
     /// `gateway run` with these flags, keeping compiled components in `cache`.
     pub(crate) fn command(&self, cache: &Path, flags: &[&str]) -> anyhow::Result<Command> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_docker-mcp"));
+        let mut command = Command::new(program());
         let log = std::fs::File::create(self.directory.path().join("log"))?;
         command
             .args(["gateway", "run", "--catalog"])
@@ -104,6 +104,11 @@ impl Place {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
+}
+
+/// The binary that is measured: the one built with this driver, or another, such as that of an earlier version.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("DOCKER_MCP_BENCH_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_docker-mcp").into(), PathBuf::from)
 }
 
 /// A gateway that runs.

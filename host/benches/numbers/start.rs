@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::Effort;
 use super::engine::{EVERYTHING, Engine};
-use super::gateway::{Gateway, Place, Server};
+use super::gateway::{Gateway, Place, Server, program};
 use super::report::{Series, end, milliseconds, reference, row, title, verdict};
 
 pub(crate) async fn measure(effort: Effort, engine: &Engine) -> anyhow::Result<()> {
@@ -20,13 +20,10 @@ pub(crate) async fn measure(effort: Effort, engine: &Engine) -> anyhow::Result<(
     // Fills the cache.
     start(&place, &Place::cache()).await?;
     let (mut process, mut warm, mut cold) = (Series::default(), Series::default(), Series::default());
-    for _ in 0..effort.samples(20) {
+    for _ in 0..effort.samples(15) {
         let started = Instant::now();
-        let status = tokio::process::Command::new(env!("CARGO_BIN_EXE_docker-mcp"))
-            .arg("version")
-            .stdout(std::process::Stdio::null())
-            .status()
-            .await?;
+        let status =
+            tokio::process::Command::new(program()).arg("version").stdout(std::process::Stdio::null()).status().await?;
         ensure!(status.success(), "`docker-mcp version` ended with {status}");
         process.push(started.elapsed());
         warm.push(start(&place, &Place::cache()).await?);

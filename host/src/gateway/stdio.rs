@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::ClientLines;
 use super::front::Front;
-use super::{Gateway, GatewayError};
+use super::{Gateway, GatewayError, standard_streams};
 
 /// How long calls under way may go on after the client has closed its side.
 const LINGER: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::NotMcp`] if the client does not speak MCP.
     pub async fn serve_stdio(&self, cancel: CancellationToken) -> Result<(), GatewayError> {
-        self.serve(tokio::io::stdin(), tokio::io::stdout(), cancel).await
+        self.serve(standard_streams::input(), standard_streams::output(), cancel).await
     }
 
     /// Serves one client over any pair of streams; otherwise like [`Gateway::serve_stdio`].

@@ -3,7 +3,7 @@
 //! The clock (wasmtime's epoch) ticks only while somebody holds a [`Ticking`] guard, so an idle gateway never wakes up.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config};
@@ -52,7 +52,7 @@ impl Engine {
 
     /// Lets the epoch advance every [`TICK`] until the guard is dropped. Hold one while a guest may run.
     pub fn ticking(&self) -> Ticking {
-        self.clock.hold(1);
+        self.clock.hold();
         Ticking(Arc::clone(&self.clock))
     }
 }
@@ -62,64 +62,115 @@ pub struct Ticking(Arc<Clock>);
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        self.0.hold(-1);
+        self.0.release();
     }
 }
 
-struct Clock {
-    holders: Mutex<isize>,
+/// The owner of the thread that advances the epoch, which ends with it.
+struct Clock(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<Need>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct Need {
+    holders: usize,
+    /// The thread sleeps until it is woken.
+    is_asleep: bool,
+    /// Nobody can ever need it again.
+    is_over: bool,
 }
 
 impl Clock {
     fn start(engine: &wasmtime::Engine) -> wasmtime::Result<Arc<Self>> {
-        let clock = Arc::new(Self { holders: Mutex::new(0), changed: Condvar::new() });
-        let (weak, engine) = (Arc::downgrade(&clock), engine.weak());
+        let clock = Arc::new(Self(Arc::default()));
+        let (shared, engine) = (Arc::clone(&clock.0), engine.weak());
         std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
-            while let (true, Some(engine)) = (Self::wait(&weak), engine.upgrade()) {
+            while let (true, Some(engine)) = (shared.wait(), engine.upgrade()) {
                 engine.increment_epoch();
             }
         })?;
         Ok(clock)
     }
 
-    /// Waits for one tick, and before that for somebody who needs it. False when the clock is gone.
-    fn wait(weak: &Weak<Self>) -> bool {
-        let Some(clock) = weak.upgrade() else { return false };
-        let mut holders = clock.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if *holders <= 0 {
-            // Wakes up now and then only to notice that the clock itself is gone.
-            let patience = Duration::from_secs(10);
-            holders = clock.changed.wait_timeout(holders, patience).unwrap_or_else(PoisonError::into_inner).0;
+    fn hold(&self) {
+        let mut need = self.0.need();
+        need.holders += 1;
+        // A thread that is in the middle of a tick will see it by itself.
+        if need.is_asleep {
+            need.is_asleep = false;
+            self.0.changed.notify_one();
         }
-        if *holders > 0 {
-            // Until the time is over: a guard taken meanwhile must not shorten the tick.
-            drop(clock.changed.wait_timeout_while(holders, TICK, |_| true));
-        }
-        true
     }
 
-    fn hold(&self, by: isize) {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *holders;
-        *holders += by;
-        // Only the first holder wakes the thread: a wake-up during a tick would shorten it.
-        if before == 0 && by > 0 {
-            self.changed.notify_one();
+    fn release(&self) {
+        self.0.need().holders -= 1;
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.0.need().is_over = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn need(&self) -> MutexGuard<'_, Need> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for one tick, and before that, without waking up, for somebody who needs it. False when it is over.
+    fn wait(&self) -> bool {
+        let mut need = self.need();
+        // Whoever wakes it gets a whole tick, even if gone by then: a guest that is polled for microseconds again and
+        // again must not wake it each time.
+        need.is_asleep = need.holders == 0;
+        while need.is_asleep && !need.is_over {
+            need = self.changed.wait(need).unwrap_or_else(PoisonError::into_inner);
         }
+        let ticked = self.changed.wait_timeout_while(need, TICK, |need| !need.is_over);
+        !ticked.unwrap_or_else(PoisonError::into_inner).0.is_over
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
-    #[test]
-    fn the_clock_stops_when_nobody_needs_it_and_starts_again() {
-        let engine = Engine::new(None).unwrap();
-        for _ in 0..3 {
-            drop(engine.ticking());
+    /// Gives other threads time until something holds.
+    fn until(what: &str, holds: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < Duration::from_secs(10), "{what}");
+            std::thread::yield_now();
         }
-        assert_eq!(*engine.clock.holders.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_clock_sleeps_when_nobody_needs_it_and_wakes_again() {
+        let engine = Engine::new(None).unwrap();
+        let clock = &engine.clock.0;
+        for _ in 0..3 {
+            until("the clock should sleep", || clock.need().is_asleep);
+            let ticking = engine.ticking();
+            assert!(!clock.need().is_asleep);
+            drop(ticking);
+        }
+        assert_eq!(clock.need().holders, 0);
+    }
+
+    #[test]
+    fn the_clock_ends_with_the_engine() {
+        let engine = Engine::new(None).unwrap();
+        let clock = Arc::downgrade(&engine.clock.0);
+        until("the clock should sleep", || engine.clock.0.need().is_asleep);
+        drop(engine);
+        until("the thread should end", || clock.strong_count() == 0);
     }
 }

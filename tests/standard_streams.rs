@@ -1,0 +1,109 @@
+//! Clients give the gateway pipes, sockets or files as its standard streams, and are served over all of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
+#![cfg(unix)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn gateway(home: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_docker-mcp"));
+    command
+        .args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample"])
+        .env("HOME", home.path())
+        .env("DOCKER_MCP_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache/docker-mcp"));
+    command
+}
+
+fn conversation() -> String {
+    let requests = [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18",
+            "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        // Larger than what a pipe holds, in both directions.
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+            "params": {"name": "text_stats", "arguments": {"text": "word ".repeat(50_000)}}}),
+    ];
+    requests.map(|request| format!("{request}\n")).concat()
+}
+
+/// Reads up to the answer to the call.
+fn assert_served(output: impl Read) {
+    for line in BufReader::new(output).lines() {
+        let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if message["id"] == 2 {
+            let text = message["result"]["content"][0]["text"].as_str().unwrap();
+            assert!(text.contains("50000"), "{message}");
+            return;
+        }
+    }
+    panic!("the call was not answered");
+}
+
+#[test]
+fn over_pipes() {
+    let home = TempDir::new().unwrap();
+    let mut child = gateway(&home).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(conversation().as_bytes()).unwrap();
+    assert_served(child.stdout.take().unwrap());
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn over_sockets_as_some_clients_have_them() {
+    let home = TempDir::new().unwrap();
+    let (mut stdin, theirs_in) = UnixStream::pair().unwrap();
+    let (stdout, theirs_out) = UnixStream::pair().unwrap();
+    stdout.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut child = gateway(&home).stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out)).spawn().unwrap();
+    stdin.write_all(conversation().as_bytes()).unwrap();
+    assert_served(stdout);
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn over_one_socket_that_standard_error_shares() {
+    let home = TempDir::new().unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let clone = || OwnedFd::from(theirs.try_clone().unwrap());
+    let mut command = gateway(&home);
+    // Nothing but messages may come here, so the log is silent.
+    command.env("DOCKER_MCP_LOG", "off").stdin(clone()).stdout(clone()).stderr(clone());
+    let mut child = command.spawn().unwrap();
+    drop((command, theirs));
+    ours.write_all(conversation().as_bytes()).unwrap();
+    assert_served(ours.try_clone().unwrap());
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn input_from_a_file_is_read_to_its_end() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("input");
+    std::fs::write(&path, conversation()).unwrap();
+    let output = gateway(&home).stdin(File::open(path).unwrap()).stdout(Stdio::piped()).output().unwrap();
+    assert!(output.status.success());
+    assert_served(&output.stdout[..]);
+}
