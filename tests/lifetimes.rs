@@ -54,7 +54,7 @@ async fn dies_at(kind: &'static str, moment: Moment) {
     let around =
         Surroundings { context: None, variables: [("DOCKER_HOST".to_owned(), proxy.host())].into(), home: None };
     let runtime = engine::runtime(around, &subject.reaper);
-    within(runtime.prepare(&subject.images.ignores_stdin, &Quiet)).await.unwrap();
+    within(runtime.prepare(&subject.images.ignores_stdin.image, &Quiet)).await.unwrap();
     let died = Arc::new(AtomicBool::new(false));
     let first = Arc::clone(&died);
     proxy.watch(move |asked, at| match asked == kind && at == moment && !first.swap(true, Ordering::SeqCst) {
@@ -94,7 +94,7 @@ impl Scene {
         let docker = engine::engine().await?;
         let directory = tempfile::tempdir().unwrap();
         let sessions = Sessions::open(directory.path().join("sessions")).unwrap();
-        let image = engine::subject().await?.images.ignores_stdin;
+        let image = engine::subject().await?.images.ignores_stdin.image;
         Some(Self { _directory: directory, docker, sessions, image })
     }
 
