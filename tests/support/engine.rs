@@ -113,6 +113,8 @@ pub(crate) async fn image(docker: &Docker, name: &str, instruction: &str) -> Str
     let bin = root.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+    // A layer of its own for each image: one that another image shares is never pulled.
+    std::fs::write(root.path().join("instruction"), instruction).unwrap();
     for applet in ["sh", "sleep", "head", "tr", "yes", "id"] {
         std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
     }
