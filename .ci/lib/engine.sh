@@ -13,6 +13,7 @@ start_engine() {
         echo "an engine answers on $socket already"
         return
     fi
+    forget_dead_engine
     setsid dockerd --host "unix://$socket" >"$logs/dockerd.log" 2>&1 </dev/null &
     pid=$!
     echo "$pid" >"$engine_pid"
@@ -31,6 +32,23 @@ start_engine() {
         sleep 0.5
     done
     echo "started dockerd, process $pid, log in $logs/dockerd.log"
+}
+
+# An engine that was killed leaves files that name its processes. A new one takes them for alive if the numbers are in
+# use again, or if nobody has collected the dead ones yet.
+forget_dead_engine() {
+    local file pid name
+    for file in /var/run/docker.pid:dockerd /var/run/docker/containerd/containerd.pid:containerd; do
+        name=${file##*:}
+        file=${file%:*}
+        if [[ ! -e $file ]]; then continue; fi
+        pid=$(cat "$file")
+        if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$name" ]] && ! grep -q '^State:.*Z' "/proc/$pid/status"; then
+            continue
+        fi
+        echo "removing $file of a $name that is dead"
+        rm -f "$file"
+    done
 }
 
 # Stops the engine that `start_engine` started, if it did.
