@@ -29,7 +29,7 @@ use crate::secrets;
 
 /// What a [`SandboxedProvisioner`] works with.
 pub struct Setup {
-    /// Makes the engine that components run on; called once, where blocking is allowed.
+    /// What components run on.
     pub engine: Engine,
     /// The component.
     pub component: Source,
