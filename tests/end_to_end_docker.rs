@@ -220,15 +220,21 @@ async fn an_ephemeral_tool_gets_its_arguments_as_they_are() {
 
 #[tokio::test]
 async fn sigterm_during_a_call_removes_the_container() {
-    ends_cleanly_during_a_call("TERM").await;
+    ends_cleanly_during_a_call(Some("TERM")).await;
 }
 
 #[tokio::test]
 async fn sigint_during_a_call_removes_the_container() {
-    ends_cleanly_during_a_call("INT").await;
+    ends_cleanly_during_a_call(Some("INT")).await;
 }
 
-async fn ends_cleanly_during_a_call(signal: &str) {
+#[tokio::test]
+async fn a_client_that_vanishes_during_a_call_leaves_nothing() {
+    ends_cleanly_during_a_call(None).await;
+}
+
+/// Ends the gateway by a signal, or by closing its standard input, while a server works for a call.
+async fn ends_cleanly_during_a_call(signal: Option<&str>) {
     let Some(engine) = Engine::find().await else { return };
     let setup = Setup::new();
     let gateway = setup.gateway(&["everything"], &[]).await;
@@ -241,27 +247,13 @@ async fn ends_cleanly_during_a_call(signal: &str) {
     engine.wait_for(&server, 1).await;
 
     let start = Instant::now();
-    gateway.signal(signal).await;
+    let status = match signal {
+        Some(signal) => gateway.signal(signal).await,
+        None => gateway.close().await,
+    };
+    assert!(status.success(), "{status}");
     assert!(start.elapsed() < Duration::from_secs(10), "took {:?} to end", start.elapsed());
     // The gateway waits for its containers before it ends, so there is nothing to wait for here.
-    assert_eq!(engine.containers(&server).await, Vec::<String>::new());
-    tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap().unwrap_err();
-}
-
-#[tokio::test]
-async fn a_client_that_vanishes_during_a_call_leaves_nothing() {
-    let Some(engine) = Engine::find().await else { return };
-    let setup = Setup::new();
-    let gateway = setup.gateway(&["everything"], &[]).await;
-    let server = setup.name("everything");
-    gateway.tools().await;
-    engine.wait_for(&server, 0).await;
-    let client = gateway.client().clone();
-    let arguments = json!({"duration": 60, "steps": 2});
-    let pending = tokio::spawn(async move { call(&client, "trigger-long-running-operation", arguments).await });
-    engine.wait_for(&server, 1).await;
-
-    assert!(gateway.close().await.success());
     assert_eq!(engine.containers(&server).await, Vec::<String>::new());
     tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap().unwrap_err();
 }
