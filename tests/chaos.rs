@@ -1,8 +1,8 @@
 //! Kills the built gateway at any point of its work and counts what remains after `gateway reap`: nothing. A gateway
 //! that lives beside keeps its container throughout.
 //!
-//! One test kills at each request to the engine and at each answer, one after the other until a whole run passes; the
-//! other at random times. `DOCKER_MCP_CHAOS_RUNS` says how many random runs there are (default 40),
+//! One test kills at each request to the engine and at each answer, one after the other until a whole run passes; one
+//! between each two host calls of a provisioner; one at random times. `DOCKER_MCP_CHAOS_RUNS` says how many random runs there are (default 40),
 //! `DOCKER_MCP_CHAOS_SEED` repeats their times.
 
 #![allow(
@@ -25,6 +25,7 @@ mod gateway;
 mod proxy;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use rmcp::ServiceExt as _;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,6 +44,18 @@ use proxy::{Moment, Proxy, Verdict};
 
 /// How many gateways are killed at the same time.
 const AT_ONCE: usize = 4;
+
+/// A server that does not go away by itself, with a tool that has a container of its own.
+fn victim() -> String {
+    let tool = r#"
+tools:
+  - name: nap
+    description: takes a moment
+    container:
+      image: mcp-test/busybox:1
+      command: [busybox, sh, -c, 'sleep 0.2; echo slept']"#;
+    format!("{STUBBORN}{tool}")
+}
 
 /// A place for gateways to be killed in, beside one that lives: they share the directory of locks.
 struct Arena {
@@ -53,7 +67,7 @@ struct Arena {
 impl Arena {
     async fn new(engine: &Engine) -> Self {
         let setup = Setup::new();
-        setup.add("victim", STUBBORN);
+        setup.add("victim", &victim());
         setup.add("bystander", STUBBORN);
         let bystander = setup.gateway(&["bystander"], &["--long-lived"]).await;
         assert_eq!(bystander.text("greet", json!({})).await, "hello");
@@ -62,15 +76,25 @@ impl Arena {
     }
 
     fn victim(&self, docker_host: Option<String>) -> Child {
-        let mut command: Command = self.setup.command();
-        command.args(["gateway", "run"]).args(self.setup.selection(&["victim"]));
+        let mut command = self.gateway("victim");
         command.envs(docker_host.map(|host| ("DOCKER_HOST", host)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
+        command.stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn gateway(&self, server: &str) -> Command {
+        let mut command: Command = self.setup.command();
+        command.args(["gateway", "run"]).args(self.setup.selection(&[server]));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
     }
 
     /// Cleans up, and makes sure that it did. Returns how many containers had been left.
     async fn clean_up(&self, engine: &Engine, what: &str) -> usize {
-        let server = self.setup.name("victim");
+        self.clean_up_after("victim", engine, what).await
+    }
+
+    async fn clean_up_after(&self, server: &str, engine: &Engine, what: &str) -> usize {
+        let server = self.setup.name(server);
         let left = engine.containers(&server).await.len();
         let output = self.setup.run(&["gateway", "reap", "--format", "json"].map(str::to_owned)).await;
         let (report, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -100,6 +124,8 @@ async fn converse(child: &mut Child) {
         client.list_all_tools().await.ok()?;
         let result = call(&client, "greet", json!({})).await.ok()?;
         assert_eq!(result["content"][0]["text"], "hello");
+        let result = call(&client, "nap", json!({})).await.ok()?;
+        assert_eq!(result["content"][0]["text"], "slept\n");
         client.cancel().await.ok()
     };
     let _ = tokio::time::timeout(PATIENCE, work).await.expect("a conversation should end");
@@ -173,6 +199,66 @@ async fn kill_at(arena: &Arena, engine: &Engine, point: usize, left: &AtomicUsiz
     let server = arena.setup.name("victim");
     assert_eq!(engine.containers(&server).await, Vec::<String>::new(), "{what}");
     Some((kind, moment))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_any_two_host_calls_leaves_nothing() {
+    let Some(engine) = Engine::find().await else { return };
+    let arena = Arena::new(&engine).await;
+    let mut calls = Vec::new();
+    for place in 1.. {
+        let server = format!("pause-at-{place}");
+        arena.setup.add(&server, STUBBORN);
+        let Some(call) = kill_where_it_pauses(&arena, &server).await else { break };
+        let left = arena.clean_up_after(&server, &engine, &format!("killed before {call}")).await;
+        // A container is there from the first start on, but for the time between its stop and the next.
+        assert_eq!(left > 0, ["stop", "return"].contains(&call.as_str()), "{left} left before {call}");
+        calls.push(call);
+    }
+    let resolving = ["resolve-secrets", "resolve-environment", "resolve-command", "resolve-volumes", "resolve-user"];
+    let others = ["log", "value", "concat", "drop", "connect", "name", "start", "stop", "start again", "return"];
+    for call in resolving.iter().chain(&others) {
+        assert!(calls.iter().any(|known| known == call), "no kill before {call} in {calls:?}");
+    }
+    arena.close(&engine).await;
+}
+
+/// Runs a gateway whose provisioner pauses at the place that the server's name says, and kills it there. None if it
+/// does not pause.
+async fn kill_where_it_pauses(arena: &Arena, server: &str) -> Option<String> {
+    let mut command = arena.gateway(server);
+    command.arg("--provisioner").arg(Path::new(env!("FIXTURE_COMPONENTS")).join("hostile.wasm"));
+    command.args(["--grant", "secret-resolver,config-resolver,container-runtime,remote-endpoint,log"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let pause = async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            if let Some((_, call)) = line.split_once("paused before ") {
+                // What follows in the line are fields of the log.
+                return Some(call.split("\u{1b}").next().unwrap_or(call).to_owned());
+            }
+        }
+        None
+    };
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let tools = async {
+        let client = ().serve((stdout, stdin)).await.unwrap();
+        let tools = client.list_all_tools().await.unwrap();
+        assert_eq!(tools.len(), 1, "a server that does not pause should serve");
+    };
+    let paused = tokio::time::timeout(PATIENCE, async {
+        tokio::select! {
+            Some(call) = pause => Some(call),
+            () = tools => None,
+        }
+    });
+    let call = paused.await.expect("the gateway should pause or answer");
+    child.kill().await.unwrap();
+    if call.is_none() {
+        // What it left is of no interest, but must not stay.
+        arena.setup.run(&["gateway", "reap"].map(str::to_owned)).await;
+    }
+    call
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,7 +54,7 @@ struct Bench {
 fn bench_in(base: PathBuf) -> Bench {
     let reaper = Reaper::new();
     let cache = tempfile::tempdir().unwrap();
-    let engine = Engine::new(Some(cache.path())).unwrap();
+    let engine = Engine::for_servers(Some(cache.path())).unwrap();
     let builtin = BTreeMap::from([("sample", builtin::SAMPLE_SERVER)]);
     let runtime = EmbeddedRuntime::new(engine, reaper.clone(), Arc::new(OneSecret), base, builtin).unwrap();
     Bench { runtime, reaper, _cache: cache }

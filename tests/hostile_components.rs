@@ -103,7 +103,8 @@ async fn a_handle_that_the_guest_does_not_hold_ends_it() {
     ];
     for (case, body) in cases {
         let error = failure(&provisioner(4, "", &body)).await;
-        assert!(error.contains("failed") && !error.contains("done"), "{case}: {error}");
+        let is_refused = error.contains("nothing that can be run here") || error.contains("failed");
+        assert!(is_refused && !error.contains("done"), "{case}: {error}");
     }
 }
 
@@ -128,7 +129,8 @@ async fn text_that_is_not_there_or_no_text_ends_the_guest() {
     ];
     for (case, body) in cases {
         let error = failure(&provisioner(4, "", &body)).await;
-        assert!(error.contains("failed") && !error.contains("done"), "{case}: {error}");
+        let is_refused = error.contains("nothing that can be run here") || error.contains("failed");
+        assert!(is_refused && !error.contains("done"), "{case}: {error}");
     }
 }
 
@@ -200,7 +202,8 @@ async fn what_a_module_does_or_claims_at_its_start_is_bounded() {
         ("tables of a million together", "(table 15000 funcref)".repeat(60)),
     ] {
         let error = failure(&provisioner(4, &extra, end)).await;
-        assert!(error.contains("failed") && !error.contains("done"), "{case}: {error}");
+        let is_refused = error.contains("nothing that can be run here") || error.contains("failed");
+        assert!(is_refused && !error.contains("done"), "{case}: {error}");
     }
 }
 
@@ -317,11 +320,14 @@ fn what_is_too_large_or_no_file_is_not_read() {
 async fn a_component_that_compiles_for_too_long_is_given_up_once_and_for_all() {
     let (catalog, _) = Catalog::parse(&world::CATALOG.replace("NAME", "s"), "test.yaml".as_ref()).unwrap();
     let entry = catalog.get("s").unwrap().clone();
-    let limits = Limits { compile_time: Duration::ZERO, ..Limits::default() };
-    let world = World::limited(docker(), ALL, "s", entry, limits);
+    let limits = Limits { compile_time: Duration::from_millis(1), ..Limits::default() };
+    // Never compiled before, so that it is in no cache, and more than a millisecond's work.
+    let work = "(func (param i64) (result i64) (i64.mul (local.get 0) (local.get 0)))".repeat(20_000);
+    let file = File::new(&provisioner(4, &work, ""));
+    let world = World::limited(file.source(), ALL, "s", entry, limits);
     for _ in 0..3 {
         let error = world.provision("s").await.map(drop).unwrap_err().to_string();
-        assert!(error.contains("was not compiled within 0 s"), "{error}");
+        assert!(error.contains("was not compiled within"), "{error}");
     }
     assert_eq!(world.left().await, 0);
 }

@@ -73,7 +73,7 @@ fn embedded() -> Subject {
     // Compiled components are shared between tests, as between processes.
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("component-cache");
     std::fs::create_dir_all(&cache).unwrap();
-    let engine = Engine::new(Some(&cache)).unwrap();
+    let engine = Engine::for_servers(Some(&cache)).unwrap();
     let base = PathBuf::from(env!("FIXTURE_COMPONENTS"));
     let runtime = EmbeddedRuntime::new(engine, reaper.clone(), Arc::new(OneSecret), base, BTreeMap::new()).unwrap();
     let misbehave = |arguments: &[&str]| Image::new("misbehave.wasm", arguments);

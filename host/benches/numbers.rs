@@ -83,7 +83,8 @@ fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         if wanted("sandbox") {
-            sandbox::measure(effort).await.context("sandbox")?;
+            // As in the gateway: from a task of the runtime, not from the thread that waits for it.
+            tokio::spawn(sandbox::measure(effort)).await?.context("sandbox")?;
         }
         let engine = match Engine::find().await {
             Ok(engine) => engine,

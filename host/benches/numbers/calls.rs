@@ -99,7 +99,7 @@ async fn embedded() -> anyhow::Result<(docker_mcp::lease::Lease, Client)> {
     let cache = Place::cache().join("components");
     std::fs::create_dir_all(&cache)?;
     let runtime = EmbeddedRuntime::new(
-        Sandbox::new(Some(&cache)).map_err(|error| anyhow::anyhow!("{error:#}"))?,
+        Sandbox::for_servers(Some(&cache)).map_err(|error| anyhow::anyhow!("{error:#}"))?,
         Reaper::new(),
         Arc::new(NoSecrets),
         std::env::current_dir()?,

@@ -93,8 +93,8 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let entries = enabled(options, home.as_deref())?;
     let config = load_configuration(options, home.as_deref())?;
     let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
-    let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
-        .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
+    let cache = cache::usable(home.as_deref());
+    let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
     let (mut session, mut leftovers) = (None, None);
@@ -102,7 +102,8 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
             let (begun, sessions) = begin_session(home.as_deref())?;
-            let (docker, runtime) = runtimes(options, home, &engine, &secrets, &reaper, &begun)?;
+            let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
+            let (docker, runtime) = runtimes(options, home, embedding, &secrets, &reaper, &begun)?;
             session = Some(begun);
             leftovers = sessions.map(|sessions| (docker, sessions));
             (runtime, progress)
@@ -140,6 +141,10 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })
 }
 
+fn no_wasm(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("cannot run WebAssembly here: {error:#}")
+}
+
 /// Begins the session of this process. Without a usable place for its lock nothing cleans up after it if it is
 /// killed, which is said and no reason to stop.
 fn begin_session(home: Option<&Path>) -> anyhow::Result<(Arc<Session>, Option<Sessions>)> {
@@ -175,7 +180,7 @@ pub(super) fn surroundings(context: Option<String>, home: Option<PathBuf>) -> Su
 fn runtimes(
     options: &ServerOptions,
     home: Option<PathBuf>,
-    engine: &Engine,
+    embedding: Engine,
     secrets: &Arc<dyn SecretStore>,
     reaper: &Reaper,
     session: &Arc<Session>,
@@ -187,7 +192,7 @@ fn runtimes(
         DockerRuntime::new(surroundings, Arc::clone(secrets), volume_check, reaper.clone(), Arc::clone(session));
     let docker = Arc::new(docker);
     let embedded = EmbeddedRuntime::new(
-        engine.clone(),
+        embedding,
         reaper.clone(),
         Arc::clone(secrets),
         std::env::current_dir().context("cannot tell the current directory")?,

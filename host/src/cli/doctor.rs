@@ -1,6 +1,7 @@
 //! `docker-mcp doctor`: looks at everything that the gateway needs on this machine and says what to fix.
 //!
-//! It changes nothing but the cache of compiled components, and shows no content of any file.
+//! It changes nothing but the cache of compiled components and the directory of sessions, and shows no content of any
+//! file.
 
 mod engines;
 mod files;
@@ -17,12 +18,13 @@ use serde::Serialize;
 use super::{Status, cache};
 use crate::builtin;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
-use crate::capability::container_runtime::{ContainerRuntime as _, Quiet};
+use crate::capability::container_runtime::{ContainerRuntime as _, Quiet, RuntimeError};
 use crate::lease::Reaper;
 use crate::policy::grants::Grants;
 use crate::sandbox::component::{Provisioner, Source};
 use crate::sandbox::engine::Engine;
 use crate::secrets::search_path::SearchPath;
+use crate::session::Sessions;
 
 /// How the findings are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -133,6 +135,7 @@ async fn examine(place: &Place) -> Vec<Finding> {
     findings.push(files::secret_store(place));
     let (cache, finding) = check_cache(place);
     findings.push(finding);
+    findings.push(check_sessions(place));
     findings.extend(check_sandbox(cache.as_deref()).await);
     findings.push(files::catalog(place));
     findings.push(files::configuration(place));
@@ -154,6 +157,31 @@ fn check_cache(place: &Place) -> (Option<PathBuf>, Finding) {
     }
 }
 
+/// Whether what a killed gateway leaves can be told from what a living one uses.
+fn check_sessions(place: &Place) -> Finding {
+    let directory = Sessions::directory(place.variable("XDG_STATE_HOME").map(Into::into), place.home.as_deref());
+    let Some(directory) = directory else {
+        let detail = "there is no home directory: nobody cleans up after a gateway that is killed";
+        return Finding::warning("sessions", detail, "set `HOME`, or `XDG_STATE_HOME` to a directory of your own");
+    };
+    let shown = directory.display();
+    // Begun and ended at once, which shows that lock files can be made, locked and removed.
+    let tried = Sessions::open(directory.clone()).and_then(|sessions| {
+        sessions.begin()?.end();
+        sessions.ids()
+    });
+    match tried {
+        Ok(ids) => Finding::ok("sessions", format!("`{shown}` is private and takes locks; it has {} now", ids.len())),
+        Err(error) => {
+            let fix = format!(
+                "make `{shown}` a directory of a local file system that only you can write to, or set `XDG_STATE_HOME`"
+            );
+            let detail = format!("nobody cleans up after a gateway that is killed: `{shown}` is not used: {error}");
+            Finding::warning("sessions", detail, fix)
+        }
+    }
+}
+
 /// Whether wasm runs here, and whether the built-in components do.
 async fn check_sandbox(cache: Option<&Path>) -> Vec<Finding> {
     let engine = match Engine::new(cache) {
@@ -166,7 +194,6 @@ async fn check_sandbox(cache: Option<&Path>) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("wasm", "WebAssembly runs here")];
     let began = Instant::now();
     let loading = {
-        let engine = engine.clone();
         let source = Source::BuiltIn { name: "docker", bytes: builtin::DOCKER };
         tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, Grants::builtin_docker()))
     };
@@ -179,7 +206,10 @@ async fn check_sandbox(cache: Option<&Path>) -> Vec<Finding> {
     let name = SAMPLE.trim_start_matches("embedded:");
     let builtin = BTreeMap::from([(name, builtin::SAMPLE_SERVER)]);
     let secrets = Arc::new(SearchPath::new(Vec::new()));
-    let prepared = match EmbeddedRuntime::new(engine, Reaper::new(), secrets, PathBuf::new(), builtin) {
+    let embedded = Engine::for_servers(cache)
+        .map_err(|error| RuntimeError::Engine(format!("{error:#}")))
+        .and_then(|engine| EmbeddedRuntime::new(engine, Reaper::new(), secrets, PathBuf::new(), builtin));
+    let prepared = match embedded {
         Ok(runtime) => runtime.prepare(SAMPLE, &Quiet).await,
         Err(error) => Err(error),
     };

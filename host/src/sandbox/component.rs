@@ -117,6 +117,8 @@ pub struct Provisioner {
     /// The SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
     pub(super) engine: Engine,
+    /// How many instances it unfolds to.
+    pub(super) instances: u64,
     pub(super) pre: AllCapabilitiesPre<State>,
     pub(super) grants: Grants,
 }
@@ -138,7 +140,7 @@ impl Provisioner {
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
         }
-        shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
+        let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
         let compiled = compile(engine, &bytes).map_err(not_a_component)?;
         let kind = compiled.component_type();
         let wasmtime = engine.wasmtime();
@@ -157,7 +159,7 @@ impl Provisioner {
             |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: chain(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
-        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), pre, grants })
+        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), instances, pre, grants })
     }
 }
 
@@ -272,7 +274,7 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, String> {
     let compile = AssertUnwindSafe(|| Component::from_binary(engine.wasmtime(), bytes));
     match std::panic::catch_unwind(compile) {
         Ok(Ok(component)) => Ok(component),
-        Ok(Err(error)) => Err(format!("not valid WebAssembly ({})", chain(&error))),
+        Ok(Err(error)) => Err(format!("nothing that can be run here ({})", chain(&error))),
         Err(_) => Err("nothing that the compiler can handle, which is a bug in it".to_owned()),
     }
 }

@@ -1,4 +1,5 @@
-//! The one wasmtime engine of the process: its configuration, its on-disk cache, and the clock that meters guests.
+//! The wasmtime engines of the process: their configuration, their on-disk cache, the room that guests share, and the
+//! clock that meters them.
 //!
 //! The clock (wasmtime's epoch) ticks only while somebody holds a [`Ticking`] guard, so an idle gateway never wakes up.
 
@@ -6,25 +7,58 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wasmtime::{Cache, CacheConfig, Config};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How often the epoch advances while guests run.
 pub const TICK: Duration = Duration::from_millis(10);
+
+/// How many core instances, memories, tables and stacks there is room for, each, in a pooled engine. Room is address
+/// space, which costs nothing until it is used.
+const ROOM: u32 = 512;
+/// The most room that one guest can take.
+const MOST_PER_GUEST: u32 = 64;
+/// How many tables or memories one module may have. Compilers make one of each.
+const PER_MODULE: u32 = 10;
+/// The tables of one guest may have this many elements each.
+const TABLE_ELEMENTS: usize = 20_000;
+/// How much of a memory or table is cleared by writing over it instead of giving it back to the system, in bytes.
+const KEPT_BYTES: usize = 256 << 10;
+/// What wasmtime keeps for one instance, at most, in bytes. A module of 10 MB needs about one million.
+const INSTANCE_BYTES: usize = 16 << 20;
 
 /// Compiles and runs components. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     engine: wasmtime::Engine,
     clock: Arc<Clock>,
+    room: Arc<Semaphore>,
 }
 
 impl Engine {
-    /// An engine that keeps compiled code in `cache`, a directory private to the user. Without one, every process
-    /// compiles anew.
+    /// An engine for guests that live for an operation. Their memories and stacks come from a pool, so that beginning
+    /// one changes no mappings of the process; where there is no address space for a pool it does without.
+    ///
+    /// Compiled code is kept in `cache`, a directory private to the user. Without one, every process compiles anew.
     ///
     /// # Errors
     /// If the directory cannot be used or the machine cannot run wasm.
     pub fn new(cache: Option<&Path>) -> wasmtime::Result<Self> {
+        Self::with(cache, InstanceAllocationStrategy::Pooling(pool())).or_else(|error| {
+            tracing::debug!(%error, "no pool for guests");
+            Self::for_servers(cache)
+        })
+    }
+
+    /// An engine for guests that live long and may use much memory. Otherwise like [`Engine::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_servers(cache: Option<&Path>) -> wasmtime::Result<Self> {
+        Self::with(cache, InstanceAllocationStrategy::OnDemand)
+    }
+
+    fn with(cache: Option<&Path>, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
             .wasm_component_model(true)
@@ -34,7 +68,8 @@ impl Engine {
             .wasm_memory64(false)
             .wasm_relaxed_simd(false)
             .max_wasm_stack(512 << 10)
-            .async_stack_size(1 << 20);
+            .async_stack_size(1 << 20)
+            .allocation_strategy(allocation);
         if let Some(directory) = cache {
             let mut settings = CacheConfig::new();
             settings.with_directory(directory);
@@ -42,7 +77,7 @@ impl Engine {
         }
         let engine = wasmtime::Engine::new(&config)?;
         let clock = Clock::start(&engine)?;
-        Ok(Self { engine, clock })
+        Ok(Self { engine, clock, room: Arc::new(Semaphore::new(ROOM as usize)) })
     }
 
     /// The engine itself.
@@ -50,11 +85,35 @@ impl Engine {
         &self.engine
     }
 
+    /// Waits until there is room for a guest that unfolds to so many instances. Those who wait are served in order.
+    pub(super) async fn room_for(&self, instances: u64) -> wasmtime::Result<OwnedSemaphorePermit> {
+        // What needs more fails by itself when it is instantiated.
+        let places = u32::try_from(instances).unwrap_or(MOST_PER_GUEST).clamp(1, MOST_PER_GUEST);
+        Ok(Arc::clone(&self.room).acquire_many_owned(places).await?)
+    }
+
     /// Lets the epoch advance every [`TICK`] until the guard is dropped. Hold one while a guest may run.
     pub fn ticking(&self) -> Ticking {
         self.clock.hold();
         Ticking(Arc::clone(&self.clock))
     }
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(ROOM)
+        .total_core_instances(ROOM)
+        .total_memories(ROOM)
+        .total_tables(ROOM)
+        .total_stacks(ROOM)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_tables_per_module(PER_MODULE)
+        .max_memories_per_module(PER_MODULE)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(KEPT_BYTES)
+        .table_keep_resident(KEPT_BYTES);
+    pool
 }
 
 /// Keeps the epoch advancing.

@@ -28,8 +28,9 @@ use crate::resolve::ServerScope;
 pub struct State {
     pub(super) context: Context,
     growth: Growth,
-    /// Empty: no files, no sockets, no environment. Reached only by components with a WASI grant.
-    wasi: WasiCtx,
+    /// Empty: no files, no sockets, no environment. Made when it is reached, which only components with a WASI grant
+    /// can.
+    wasi: Option<WasiCtx>,
     guest_ticks_left: u64,
 }
 
@@ -42,7 +43,7 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.context.table }
+        WasiCtxView { ctx: self.wasi.get_or_insert_with(no_world), table: &mut self.context.table }
     }
 }
 
@@ -160,6 +161,12 @@ impl Provisioner {
         cancel: CancellationToken,
     ) -> Result<Outcome, OperationError> {
         let session = environment.session.clone();
+        let room = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Stop::Cancelled.into()),
+            room = self.engine.room_for(self.instances) => room,
+        };
+        let _room = room.map_err(|error| self.explain(&error))?;
         let _ticking = self.engine.ticking();
         let mut store = self.store(environment, scope, cancel);
         let result = async {
@@ -206,7 +213,7 @@ impl Provisioner {
         let state = State {
             context,
             growth: Growth::new(&limits),
-            wasi: no_world(),
+            wasi: None,
             guest_ticks_left: u64::try_from(limits.guest_time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX),
         };
         let mut store = Store::new(self.engine.wasmtime(), state);

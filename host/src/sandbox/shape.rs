@@ -49,12 +49,13 @@ struct Level {
     instances: u64,
 }
 
-/// Counts what a component unfolds to.
+/// Counts the instances that a component unfolds to.
 ///
 /// # Errors
 /// If that is too much, or cannot be told.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), Misshapen> {
+pub(crate) fn check(bytes: &[u8]) -> Result<u64, Misshapen> {
     let mut levels: Vec<Level> = Vec::new();
+    let mut instances = 0;
     // Modules are parsed as well, and end as components do.
     let mut modules = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -72,15 +73,16 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), Misshapen> {
                 if done.instances > INSTANCES {
                     return Err(Misshapen::TooMany);
                 }
-                if let Some(parent) = levels.last_mut() {
-                    parent.components.push(done.instances);
+                match levels.last_mut() {
+                    Some(parent) => parent.components.push(done.instances),
+                    None => instances = done.instances,
                 }
             }
             Payload::CodeSectionEntry(body) => check_blocks(&body)?,
             other => step(&mut levels, &other)?,
         }
     }
-    Ok(())
+    Ok(instances)
 }
 
 fn check_blocks(body: &FunctionBody<'_>) -> Result<(), Misshapen> {

@@ -66,6 +66,7 @@ async fn a_machine_without_anything_has_one_problem_and_learns_what_to_do() {
     warning  secrets        `docker-credential-desktop` is not on the `PATH`, so there are no secrets by default
                             fix: pass `--secrets FILE` with lines `secret.name=text`, or install Docker Desktop
     ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
+    ok       sessions       `/T/home/.local/state/docker-mcp/sessions` is private and takes locks; it has 0 now
     ok       wasm           WebAssembly runs here
     ok       component      `docker` (DIGEST) loads in TIME ms
     ok       component      `embedded:sample` (DIGEST) loads in TIME ms
@@ -117,6 +118,7 @@ async fn files_and_programs_are_reported_as_they_are() {
                             fix: install it, or remove it from `/T/home/.docker/config.json`; without it private images cannot be pulled
     ok       secrets        `docker-credential-desktop` is installed, which holds Docker Desktop's secrets
     ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
+    ok       sessions       `/T/home/.local/state/docker-mcp/sessions` is private and takes locks; it has 0 now
     ok       wasm           WebAssembly runs here
     ok       component      `docker` (DIGEST) loads in TIME ms
     ok       component      `embedded:sample` (DIGEST) loads in TIME ms
@@ -148,4 +150,14 @@ fn a_cache_that_others_may_write_to_is_not_used() {
     let (directory, finding) = check_cache(&bench.place());
     assert_eq!((directory, finding.state), (None, State::Warning));
     assert!(finding.detail.contains("others may write to it"), "{}", finding.detail);
+}
+
+#[test]
+fn sessions_that_cannot_be_locked_are_a_warning_with_what_it_means() {
+    let bench = Bench::new();
+    bench.file("home/.local/state/docker-mcp", "in the way");
+    let finding = check_sessions(&bench.place());
+    assert_eq!(finding.state, State::Warning);
+    assert!(finding.detail.contains("nobody cleans up after a gateway that is killed"), "{}", finding.detail);
+    assert!(finding.fix.unwrap().contains("/home/.local/state/docker-mcp/sessions"));
 }

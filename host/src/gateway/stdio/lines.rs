@@ -7,7 +7,10 @@ use std::io;
 use std::sync::Arc;
 
 use rmcp::RoleServer;
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{
+    CallToolRequest, ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, JsonRpcRequest, RequestId,
+    ServerJsonRpcMessage,
+};
 use rmcp::transport::Transport;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -19,6 +22,8 @@ use crate::gateway::wire::{LineReader, RawLine, Skim, TooLong};
 const UNREAD: usize = 1024;
 /// How many lines in a row may be no messages before the client is taken to speak something else.
 const MAX_BAD_LINES: usize = 100;
+/// Within how many bytes of a message its method is looked for, to read the usual one fast.
+const BEGINNING: usize = 256;
 /// What some programs write at the start of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -87,6 +92,20 @@ where
     }
 }
 
+/// Reads a message. Nearly all are calls of a tool, and rmcp's own way tries all other requests before that one.
+fn parse(line: &[u8]) -> serde_json::Result<ClientJsonRpcMessage> {
+    const METHOD: &[u8] = b"\"tools/call\"";
+    let start = line.get(..BEGINNING).unwrap_or(line);
+    if start.windows(METHOD.len()).any(|part| part == METHOD)
+        && let Ok(call) = serde_json::from_slice::<JsonRpcRequest<CallToolRequest>>(line)
+    {
+        let JsonRpcRequest { jsonrpc, id, request } = call;
+        let request = ClientRequest::CallToolRequest(request);
+        return Ok(ClientJsonRpcMessage::Request(JsonRpcRequest { jsonrpc, id, request }));
+    }
+    serde_json::from_slice(line)
+}
+
 impl<R, W> Transport<RoleServer> for ClientLines<R, W>
 where
     R: AsyncRead + Send + Unpin + 'static,
@@ -123,7 +142,7 @@ where
                 RawLine::Line => {
                     let line = self.lines.line();
                     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-                    match serde_json::from_slice(line) {
+                    match parse(line) {
                         Ok(message) => {
                             self.bad_lines = 0;
                             return Some(message);
@@ -137,5 +156,28 @@ where
 
     async fn close(&mut self) -> Result<(), io::Error> {
         self.write.lock().await.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_way_to_a_call_leads_to_the_same_message() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t","arguments":{"a":[1.0,null]}}}"#,
+            r#"{"method":"tools/call","params":{"name":"t","_meta":{"progressToken":"p","x":{}}},"id":"i","jsonrpc":"2.0"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","task":{"ttl":1},"arguments":{}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"tools/call","params":{"name":"t"}}"#,
+            r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"t"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"\"tools/call\""}}"#,
+            r#"{"jsonrpc":"1.0","id":1,"method":"tools/call","params":{"name":"t"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"method":"tools/call"}}"#,
+        ] {
+            let (short, long) = (parse(text.as_bytes()), serde_json::from_str::<ClientJsonRpcMessage>(text));
+            assert_eq!(format!("{short:?}"), format!("{long:?}"), "{text}");
+        }
     }
 }

@@ -46,7 +46,7 @@ async fn begin(
     let prepared = create(backend, request, is_abandoned).await?;
     let Prepared { lease, ward, attached, texts } = prepared;
     launch(&ward, request, &texts).await?;
-    let (streams, input, _) = streams::split(attached, &request.identity.server);
+    let (streams, input) = streams::split(attached, &request.identity.server);
     ward.set_input(input);
     Ok(Running { lease, streams })
 }

@@ -7,16 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
-use futures::StreamExt;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 use super::stderr::StderrLog;
 use crate::capability::container_runtime::{StderrTail, Streams};
-
-/// How much standard output waits for its reader before the server has to wait.
-const BUFFER: usize = 64 << 10;
 
 /// How long the engine may take to close a standard input.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -91,34 +88,81 @@ impl Drop for Stdin {
     }
 }
 
-/// Makes the streams of an attached container. The token is cancelled when its output has ended.
-pub(super) fn split(attached: AttachContainerResults, server: &str) -> (Streams, SharedInput, CancellationToken) {
-    let AttachContainerResults { mut output, input } = attached;
-    let input = SharedInput::new(input);
-    let (mut stdout, reader) = tokio::io::duplex(BUFFER);
-    let stderr = StderrTail::default();
-    let ended = CancellationToken::new();
-    let mut log = StderrLog::new(server, stderr.clone());
-    let end = ended.clone().drop_guard();
-    tokio::spawn(async move {
-        let _end = end;
-        let mut wanted = true;
-        while let Some(piece) = output.next().await {
-            match piece {
-                Ok(LogOutput::StdOut { message }) if wanted => {
-                    // An error means that nobody reads it any more. Standard error is still worth having.
-                    wanted = stdout.write_all(&message).await.is_ok();
-                }
-                Ok(LogOutput::StdErr { message }) => log.extend(&message),
-                Ok(_) => {}
-                Err(error) => {
+type Pieces = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+
+/// A container's standard output, read straight from the engine; standard error, which comes over the same connection,
+/// goes to the log on the way. Nothing else reads the connection, so that a message passes through no further task.
+struct Stdout {
+    /// None once it has ended. Never locked: the mutex is what makes it fit to be shared.
+    pieces: Option<(Mutex<Pieces>, StderrLog)>,
+    /// What is not read yet of the last piece.
+    rest: Bytes,
+    runtime: Handle,
+}
+
+impl Stdout {
+    /// The next piece of standard output; `None` at its end.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let Some((pieces, log)) = &mut self.pieces else { return Poll::Ready(None) };
+            let pieces = pieces.get_mut().unwrap_or_else(PoisonError::into_inner);
+            match std::task::ready!(pieces.poll_next_unpin(context)) {
+                Some(Ok(LogOutput::StdOut { message })) => return Poll::Ready(Some(message)),
+                Some(Ok(LogOutput::StdErr { message })) => log.extend(&message),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
                     tracing::debug!(%error, "the connection to the container's output broke");
-                    break;
+                    self.finish();
                 }
+                None => self.finish(),
             }
         }
-        log.finish();
-    });
-    let stdin = Stdin { input: input.clone(), runtime: Handle::current() };
-    (Streams { stdin: Box::new(stdin), stdout: Box::new(reader), stderr }, input, ended)
+    }
+
+    fn finish(&mut self) {
+        if let Some((_, log)) = self.pieces.take() {
+            log.finish();
+        }
+    }
+}
+
+impl AsyncRead for Stdout {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.rest.is_empty() {
+            match std::task::ready!(self.poll_piece(context)) {
+                Some(piece) => self.rest = piece,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let count = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Stdout {
+    /// Standard error is still worth having when nobody reads standard output any more.
+    fn drop(&mut self) {
+        let Some((pieces, mut log)) = self.pieces.take() else { return };
+        let mut pieces = pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
+        drop(self.runtime.spawn(async move {
+            while let Some(Ok(piece)) = pieces.next().await {
+                if let LogOutput::StdErr { message } = piece {
+                    log.extend(&message);
+                }
+            }
+            log.finish();
+        }));
+    }
+}
+
+/// Makes the streams of an attached container.
+pub(super) fn split(attached: AttachContainerResults, server: &str) -> (Streams, SharedInput) {
+    let AttachContainerResults { output, input } = attached;
+    let (input, runtime) = (SharedInput::new(input), Handle::current());
+    let stderr = StderrTail::default();
+    let log = StderrLog::new(server, stderr.clone());
+    let stdout = Stdout { pieces: Some((Mutex::new(output), log)), rest: Bytes::new(), runtime: runtime.clone() };
+    let stdin = Stdin { input: input.clone(), runtime };
+    (Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr }, input)
 }
