@@ -22,7 +22,7 @@ fn servers_are_enabled_in_the_order_of_the_files_and_each_once() {
     let (names, odd) = servers(&paths).unwrap();
     assert_eq!(names, ["time", "github", "fetch"]);
     assert_eq!(odd.len(), 1, "{odd:?}");
-    assert!(odd[0].to_string().contains("a.yaml:4:42: `registry.github.colour`: unknown key"), "{}", odd[0]);
+    assert!(odd[0].to_string().contains("a.yaml:4:36: `registry.github.colour`: unknown key"), "{}", odd[0]);
 }
 
 #[test]
