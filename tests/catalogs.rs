@@ -142,7 +142,7 @@ fn configured(name: &str, entry: &Entry) -> Map<String, Json> {
     Map::from_iter([(section_name(name), Json::Object(section))])
 }
 
-fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>) -> SandboxedProvisioner {
+fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: NetworkRule) -> SandboxedProvisioner {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("component-cache");
     std::fs::create_dir_all(&cache).unwrap();
     let servers = entries.iter().map(|(name, entry)| {
@@ -155,7 +155,7 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>) -> Sandbo
             secrets: Arc::new(Secrets),
             resources: Resources::default(),
             long_lived: entry.long_lived,
-            refused: refusal(entry, own.fault, NetworkRule::Open),
+            refused: refusal(entry, own.fault, rule),
         }
     });
     SandboxedProvisioner::new(Setup {
@@ -244,7 +244,7 @@ async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
     for (group, entries) in &groups {
         let reaper = Reaper::new();
         let runtime = Arc::new(PlanRuntime::new("docker", reaper.clone()));
-        let provisioner = provisioner(entries, Arc::clone(&runtime));
+        let provisioner = provisioner(entries, Arc::clone(&runtime), NetworkRule::Open);
         for (name, entry) in entries {
             let outcome = plan(&provisioner, &runtime, name, entry).await;
             match (outcome, expected.remove(&(*group, name.as_str()))) {
@@ -256,6 +256,31 @@ async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
     }
     assert!(wrong.is_empty() && expected.is_empty(), "{}\nnot met: {expected:#?}", wrong.join("\n"));
     assert!(planned > 700, "only {planned} were planned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_hosts_cannot_be_enforced_does_not_start_where_the_network_is_blocked() {
+    let text = "registry:\n  open: {image: i}\n  some: {image: i, allowHosts: ['x:443']}\n  none: {image: i, allowHosts: ['x:443'], \
+                disableNetwork: true}\n  tool: {type: poci, allowHosts: ['x:443'], tools: [{name: t, container: {image: i}}]}\n";
+    let (catalog, _) = Catalog::parse(text, Path::new("catalog.yaml")).unwrap();
+    let entries = catalog.select(&["open", "some", "none", "tool"].map(str::to_owned)).unwrap();
+    for (rule, refused) in [(NetworkRule::Open, [].as_slice()), (NetworkRule::Block, ["some", "tool"].as_slice())] {
+        let reaper = Reaper::new();
+        let runtime = Arc::new(PlanRuntime::new("docker", reaper.clone()));
+        let provisioner = provisioner(&entries, Arc::clone(&runtime), rule);
+        for (name, entry) in &entries {
+            match plan(&provisioner, &runtime, name, entry).await {
+                Ok(()) => assert!(!refused.contains(&name.as_str()), "{name} {rule:?}"),
+                Err(reason) => {
+                    assert!(
+                        refused.contains(&name.as_str()) && reason.contains("`allowHosts` cannot be enforced"),
+                        "{reason}"
+                    );
+                    assert!(runtime.take().is_empty(), "{name} was started");
+                }
+            }
+        }
+    }
 }
 
 /// A home directory that is also the current one.
@@ -411,6 +436,40 @@ fn only_enabled_tools_are_listed_and_called() {
     let hidden = home.run("tools call date_math --catalog builtin:sample");
     assert!(!hidden.status.success(), "a tool that is not enabled was called");
     assert!(home.prints("tools call greet name=Ada --catalog builtin:sample").0.contains("Ada"));
+}
+
+#[test]
+fn templates_and_variables_reach_every_field() {
+    let home = Home::new(&[
+        (
+            "catalog.yaml",
+            "registry:\n  s:\n    image: i\n    secrets: [{name: s.token, env: TOKEN}]\n    env:\n      - {name: A, value: 'x {{s.token}}'}\n      \
+             - {name: B, value: '${TOKEN}-$A'}\n      - {name: EMPTY, value: '{{s.unset}}'}\n    command: ['--k=$TOKEN', '{{s.list|into}}', \
+             '{{s.list|last}}', '{{s.unset|or:none}}']\n    volumes: ['{{s.dir|volume}}', '{{s.dir|mount_as:/in:ro}}', '{{s.unset}}:/no']\n    \
+             user: '{{s.uid|or:1000}}'\n  r:\n    secrets: [{name: r.key, env: KEY}]\n    remote: {url: 'https://{{r.host}}/mcp', headers: \
+             {Authorization: 'Bearer ${KEY}', X-Key: $KEY, X-Name: '{{r.key}}'}}\n",
+        ),
+        ("config.yaml", "s: {list: [a, b], dir: /tmp/d}\nr: {host: h}\n"),
+        ("secrets.env", "s.token=hunter2\nr.key=hunter2\n"),
+    ]);
+    let arguments = "--catalog catalog.yaml --servers s,r --config ./config.yaml --secrets secrets.env";
+    let (servers, said) = home.plans(arguments);
+    assert_eq!(servers, ["s=i", "r"], "{said}");
+    for expected in [
+        "command   --k=<secret:s.token> <config:s.list> <config:s.list> <config:s.list> none\n",
+        "variable  A=x <secret:s.token>\n",
+        "variable  B=<secret:s.token>-x <secret:s.token>\n",
+        "volume    <config:s.dir>:<config:s.dir>\n",
+        "volume    <config:s.dir>:/in:ro\n",
+        "user      1000\n",
+        "address   https://<config:r.host>/mcp\n",
+        "Authorization: Bearer <secret:r.key>\n",
+        "X-Key: <secret:r.key>\n",
+        "X-Name: <secret:r.key>\n",
+    ] {
+        assert!(said.contains(expected), "`{expected}` is not in {said}");
+    }
+    assert!(!said.contains("hunter2") && !said.contains("EMPTY") && !said.contains("/no"), "{said}");
 }
 
 /// Pieces of catalogs and configurations, and where they begin on a line.
