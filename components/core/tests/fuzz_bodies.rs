@@ -12,6 +12,7 @@
 use proptest::prelude::*;
 
 #[path = "../../../fuzz/src/bodies/core.rs"]
+#[allow(unreachable_pub, reason = "shared with the fuzz targets, which are another crate")]
 mod bodies;
 
 /// Texts of these pieces and of anything.

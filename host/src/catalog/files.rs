@@ -124,12 +124,14 @@ impl OwnFiles {
         }
         let own = self.root.as_ref().map(|root| root.join(below).join(&path));
         // The name of a catalog stands for its file.
-        let named = own.as_ref().filter(|_| below == "catalogs").map(|own| {
-            let mut named = own.clone().into_os_string();
-            named.push(".yaml");
-            PathBuf::from(named)
+        let named = own.iter().filter(|_| below == "catalogs").flat_map(|own| {
+            ENDINGS.iter().map(|ending| {
+                let mut named = own.clone().into_os_string();
+                named.extend([".".as_ref(), std::ffi::OsStr::new(ending)]);
+                PathBuf::from(named)
+            })
         });
-        let found = own.into_iter().chain(named).find(|candidate| candidate.is_file());
+        let found = own.iter().cloned().chain(named).find(|candidate| candidate.is_file());
         Ok(found.unwrap_or(path))
     }
 }

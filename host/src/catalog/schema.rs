@@ -61,12 +61,24 @@ fn validator(schema: &Json) -> Result<Validator, String> {
     if let Some(top) = schema.as_object_mut() {
         top.retain(|key, _| !matches!(key.as_str(), "$schema" | "$id" | "name"));
     }
+    forget_unknown(&mut schema);
     if refers(&schema) {
         return Err("references (`$ref`) are not followed; write the schema out".to_owned());
     }
     let patterns = PatternOptions::regex().size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN);
     let options = jsonschema::options().with_draft(Draft::Draft202012).with_pattern_options(patterns);
     options.build(&schema).map_err(|error| one_line(&error.to_string(), SHOWN))
+}
+
+/// Takes out of `required` what `properties` does not have. Real entries have such misspelt keys, and no template names
+/// them: nobody could set them to any effect.
+fn forget_unknown(schema: &mut Json) {
+    let Some(Json::Object(properties)) = schema.get_mut("properties") else { return };
+    let known: Vec<String> = properties.keys().cloned().collect();
+    properties.values_mut().for_each(forget_unknown);
+    if let Some(Json::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| known.iter().any(|known| name == known));
+    }
 }
 
 /// True if something in the schema stands for another schema.

@@ -150,6 +150,13 @@ fn a_hostile_pattern_takes_no_time() {
 }
 
 #[test]
+fn a_required_key_that_is_no_property_is_a_mistake_of_the_schema() {
+    let nested = json!({"properties": {"x": {}}, "required": ["y"]});
+    let schema = json!({"properties": {"user": {"type": "string"}, "n": nested}, "required": ["User", "user", "n"]});
+    assert_eq!(complaints(schema, json!({"n": {"x": 1}})), ["`s.user` is not set, and the server needs it"]);
+}
+
+#[test]
 fn only_the_first_complaints_are_told() {
     let required: Vec<String> = (0..50).map(|index| format!("k{index}")).collect();
     assert_eq!(complaints(json!({"required": required}), json!({})).len(), MAX_COMPLAINTS);
