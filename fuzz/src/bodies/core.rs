@@ -1,7 +1,7 @@
 //! Templates, `.env` files and volumes: total on every input, and true to what they promise.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use provisioning_core::env_file;
 use provisioning_core::template::{self, Scope};
@@ -103,5 +103,5 @@ pub fn volume(data: &[u8]) {
     let source = PathBuf::from(volume.source.unwrap_or_default());
     assert!(roots.iter().any(|root| source.starts_with(root)), "{text:?} became {source:?}");
     let writable = volume.mode.is_none_or(|mode| !mode.split(',').any(|option| option == "ro"));
-    assert!(!writable || source == PathBuf::from("/tmp/w"), "{text:?} can be written");
+    assert!(!writable || source == Path::new("/tmp/w"), "{text:?} can be written");
 }
