@@ -26,6 +26,15 @@ test *ARGUMENTS:
 chaos RUNS='1000':
     DOCKER_MCP_REQUIRE_ENGINE=1 DOCKER_MCP_CHAOS_RUNS={{RUNS}} cargo test --test chaos -- --nocapture
 
+# Fuzz one target (catalog env_file template volume); needs a C++ compiler. Our code has no unsafe part, so that no
+# sanitizer, and with it no nightly toolchain, is needed
+fuzz TARGET SECONDS='300':
+    mkdir -p fuzz/corpus/{{TARGET}}
+    RUSTFLAGS='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares' \
+        cargo run --release --manifest-path fuzz/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --bin {{TARGET}} -- \
+        -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048 fuzz/corpus/{{TARGET}} \
+        $([ {{TARGET}} = catalog ] && echo tests/fixtures/catalog/generated tests/fixtures/catalogs)
+
 # Measure what docs/performance.md is about, in an optimised build: parts (sandbox start calls fresh memory), --quick
 bench *ARGUMENTS:
     cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}

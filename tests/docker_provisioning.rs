@@ -53,6 +53,7 @@ fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedPro
             secrets: Arc::new(OneSecret),
             resources: Resources::default(),
             long_lived: false,
+            refused: None,
         }],
         startup_timeout: PATIENCE,
         tool_timeout: RunLimits::default().time,

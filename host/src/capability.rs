@@ -154,6 +154,8 @@ impl From<ResolveError> for Failure {
         Self::Guest(match error {
             ResolveError::Template(_) | ResolveError::Entry(_) => Error::Invalid(text),
             ResolveError::SecretMissing { .. } => Error::NotFound(text),
+            ResolveError::Configuration(_) => Error::Invalid(text),
+            ResolveError::Forbidden(_) => Error::AccessDenied(text),
             ResolveError::SecretStore(_) => Error::Unavailable(text),
         })
     }

@@ -5,12 +5,16 @@
 //! catalogs from elsewhere is not done here.
 
 pub mod configuration;
+pub mod enabled;
 pub mod entry;
+pub mod files;
+
 mod read;
+mod schema;
 mod shape;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +52,42 @@ pub struct Warning {
     pub key: String,
     /// What is odd and what to do.
     pub text: String,
+}
+
+impl Warning {
+    fn of_error(file: &Path, error: &FileError) -> Self {
+        let text = format!("left out: {error}");
+        Self { file: file.to_owned(), place: Place { line: 1, column: 1 }, key: "tools".to_owned(), text }
+    }
+}
+
+/// What is odd in a file, each thing once: a key that nobody knows may stand in hundreds of entries.
+fn warnings(file: &Path, notes: Vec<shape::Note>) -> Vec<Warning> {
+    let mut warnings: Vec<(Warning, usize)> = Vec::new();
+    let mut known: HashMap<(String, String), usize> = HashMap::new();
+    for note in notes {
+        let word = note.key.rsplit('.').next().unwrap_or_default().to_owned();
+        let at = *known.entry((word, note.text.clone())).or_insert(warnings.len());
+        match warnings.get_mut(at) {
+            Some((_, more)) => *more += 1,
+            None => {
+                let warning = Warning { file: file.to_owned(), place: note.place, key: note.key, text: note.text };
+                warnings.push((warning, 0));
+            }
+        }
+    }
+    let finish = |(mut warning, more): (Warning, usize)| {
+        if more > 0 {
+            warning.text.push_str(&format!(" (and {more} more of this)"));
+        }
+        warning
+    };
+    warnings.into_iter().map(finish).collect()
+}
+
+fn tools_beside(path: &Path) -> Result<(Vec<entry::ToolEntry>, Vec<Warning>), FileError> {
+    let (tools, notes) = read::tools(&yaml::read_text(path)?).map_err(|complaint| complaint.in_file(path))?;
+    Ok((tools, warnings(path, notes)))
 }
 
 impl fmt::Display for Warning {
@@ -90,7 +130,22 @@ impl Catalog {
     /// # Errors
     /// If the file cannot be read, is larger than [`MAX_FILE_BYTES`], or is no catalog.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), CatalogError> {
-        Self::parse(&yaml::read_text(path)?, path)
+        let (mut catalog, mut warnings, is_single) = Self::read(&yaml::read_text(path)?, path)?;
+        if is_single {
+            // The registry project keeps the tools of a server in a file beside it.
+            let beside = path.with_file_name("tools.json");
+            for listed in catalog.servers.values_mut().filter(|listed| listed.entry.tools.is_empty()) {
+                match beside.exists().then(|| tools_beside(&beside)) {
+                    Some(Ok((tools, notes))) => {
+                        listed.entry.tools = tools;
+                        warnings.extend(notes);
+                    }
+                    Some(Err(error)) => warnings.push(Warning::of_error(&beside, &error)),
+                    None => {}
+                }
+            }
+        }
+        Ok((catalog, warnings))
     }
 
     /// Reads the text of a catalog; `path` is for messages.
@@ -98,12 +153,15 @@ impl Catalog {
     /// # Errors
     /// As for [`Catalog::load`].
     pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<Warning>), CatalogError> {
-        let (entries, notes) = read::catalog(text).map_err(|complaint| complaint.in_file(path))?;
-        let warning =
-            |note: shape::Note| Warning { file: path.to_owned(), place: note.place, key: note.key, text: note.text };
-        let mut warnings: Vec<Warning> = notes.into_iter().map(warning).collect();
+        Self::read(text, path).map(|(catalog, warnings, _)| (catalog, warnings))
+    }
+
+    /// As [`Self::parse`], and whether the file is one server and no catalog.
+    fn read(text: &str, path: &Path) -> Result<(Self, Vec<Warning>, bool), CatalogError> {
+        let file = read::file(text).map_err(|complaint| complaint.in_file(path))?;
+        let mut warnings = warnings(path, file.notes);
         let mut servers = BTreeMap::new();
-        for (name, place, entry) in entries {
+        for (name, place, entry) in file.entries {
             let fault = entry.fault();
             if let Some(reason) = &fault {
                 let (file, key) = (path.to_owned(), name.clone());
@@ -111,7 +169,7 @@ impl Catalog {
             }
             servers.insert(name, Listed { entry, file: path.to_owned(), place, fault });
         }
-        Ok((Self { servers }, warnings))
+        Ok((Self { servers }, warnings, file.is_single))
     }
 
     /// All servers of several catalogs. Where two have one name, the later catalog's entry replaces the earlier one
@@ -152,18 +210,34 @@ impl Catalog {
     /// # Errors
     /// At the first name that no catalog has, or whose entry cannot work.
     pub fn select(&self, names: &[String]) -> Result<Vec<(String, Entry)>, CatalogError> {
-        let mut selected: Vec<(String, Entry)> = Vec::new();
-        for name in names {
-            let listed = self.servers.get(name).ok_or_else(|| self.unknown(name))?;
-            if let Some(reason) = &listed.fault {
-                let (file, place) = (listed.file.clone(), listed.place);
-                return Err(CatalogError::Invalid { name: name.clone(), file, place, reason: reason.clone() });
-            }
-            if !selected.iter().any(|(own, _)| own == name) {
-                selected.push((name.clone(), listed.entry.clone()));
+        let (selected, mut errors) = self.select_usable(names);
+        if errors.is_empty() { Ok(selected) } else { Err(errors.swap_remove(0)) }
+    }
+
+    /// The named servers that can work, in the order asked for, each once, and why the others cannot.
+    pub fn select_usable(&self, names: &[String]) -> (Vec<(String, Entry)>, Vec<CatalogError>) {
+        let (mut selected, mut errors): (Vec<(String, Entry)>, _) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
+        for name in names.iter().filter(|name| seen.insert(name.as_str())) {
+            match self.find(name) {
+                Ok(entry) => selected.push((name.clone(), entry.clone())),
+                Err(error) => errors.push(error),
             }
         }
-        Ok(selected)
+        (selected, errors)
+    }
+
+    fn find(&self, name: &str) -> Result<&Entry, CatalogError> {
+        let listed = self.servers.get(name).ok_or_else(|| self.unknown(name))?;
+        match &listed.fault {
+            None => Ok(&listed.entry),
+            Some(reason) => Err(CatalogError::Invalid {
+                name: name.to_owned(),
+                file: listed.file.clone(),
+                place: listed.place,
+                reason: reason.clone(),
+            }),
+        }
     }
 
     fn unknown(&self, name: &str) -> CatalogError {

@@ -38,6 +38,35 @@ pub enum ResolveError {
     /// The store of secrets does not answer.
     #[error("{0}")]
     SecretStore(String),
+    /// The configuration is not what the entry's schema asks for.
+    #[error("{0}")]
+    Configuration(String),
+    /// What the entry asks for cannot be had together with what the operator asks for.
+    #[error("{0}")]
+    Forbidden(String),
+}
+
+/// What becomes of servers that may reach certain hosts only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkRule {
+    /// They start, with a warning where that is more than their entry asks for.
+    #[default]
+    Open,
+    /// `--block-network`: a server whose `allowHosts` cannot be enforced does not start.
+    Block,
+}
+
+/// Why a server does not start, whatever becomes of its secrets and templates; none if it may. `configuration` is the
+/// fault that its configuration has.
+pub fn refusal(entry: &Entry, configuration: Option<String>, rule: NetworkRule) -> Option<ResolveError> {
+    if rule == NetworkRule::Block && !entry.allow_hosts.is_empty() && !entry.disable_network {
+        return Some(ResolveError::Forbidden(
+            "`allowHosts` cannot be enforced yet, so the server does not start under `--block-network`; set \
+             `disableNetwork: true` in its catalog entry to run it without any network"
+                .to_owned(),
+        ));
+    }
+    configuration.map(ResolveError::Configuration)
 }
 
 impl From<SecretError> for ResolveError {
@@ -55,7 +84,7 @@ pub struct ServerSettings {
     pub name: String,
     /// Its entry.
     pub entry: Arc<Entry>,
-    /// What its templates may name, and no other server's; see `catalog::configuration::scope`.
+    /// What its templates may name, and no other server's; see `catalog::configuration::for_server`.
     pub config: Arc<Map<String, Json>>,
     /// Where secrets are.
     pub secrets: Arc<dyn SecretStore>,
@@ -63,6 +92,8 @@ pub struct ServerSettings {
     pub resources: Resources,
     /// Whether one instance serves many calls.
     pub long_lived: bool,
+    /// Why it must not be started, if that is known; see [`refusal`].
+    pub refused: Option<ResolveError>,
 }
 
 /// A call of an ephemeral tool.
@@ -91,6 +122,14 @@ impl ServerScope {
     /// The server's name.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Whether the server may be started at all.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admitted(&self) -> Result<(), ResolveError> {
+        self.settings.refused.clone().map_or(Ok(()), Err)
     }
 
     /// The tool's name, if this is a call of an ephemeral tool.
@@ -282,6 +321,7 @@ impl ServerScope {
     pub async fn envelope(&self) -> Result<&Envelope, ResolveError> {
         self.envelope
             .get_or_try_init(async || {
+                self.admitted()?;
                 let explicit = self.environment().await?;
                 let mut environment = self.secrets().await?;
                 environment.retain(|(name, _)| explicit.iter().all(|(other, _)| other != name));

@@ -109,6 +109,7 @@ impl World {
                 secrets,
                 resources: Resources::default(),
                 long_lived: false,
+                refused: None,
             }],
             startup_timeout: PATIENCE,
             tool_timeout: RunLimits::default().time,

@@ -114,6 +114,7 @@ fn world() -> anyhow::Result<(SandboxedProvisioner, Arc<FakeRuntime>, Arc<Server
         secrets: Arc::clone(&secrets),
         resources: Resources::default(),
         long_lived: false,
+        refused: None,
     };
     let cache = Place::cache().join("components");
     std::fs::create_dir_all(&cache)?;

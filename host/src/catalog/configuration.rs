@@ -1,24 +1,32 @@
 //! The operator's configuration: a YAML or JSON file with a section for each server.
 //!
-//! Values are private: real configurations hold credentials. Messages name keys only.
+//! Values are private: real configurations hold credentials. Messages name keys only. What a server's schema says of
+//! them is in `schema`; files are never written here.
 
 use std::path::{Path, PathBuf};
 
 use provisioning_core::template::section_name;
 use serde_json::{Map, Value as Json};
 
+use super::Entry;
+use super::schema;
 use super::shape::At;
 use super::yaml::{self, FileError};
 
-/// Reads configuration files and lays them over each other: a later file's values replace an earlier one's key by
-/// key; lists are replaced as a whole. A section of null is an empty one.
+/// Reads configuration files in their order. Where two have a section of one name, the later one's replaces the
+/// earlier one's as a whole, as in the existing gateway. A section of null is an empty one.
 ///
 /// # Errors
 /// If a file cannot be read, or is not a map of server names to sections.
 pub fn load(paths: &[PathBuf]) -> Result<Map<String, Json>, FileError> {
     let mut merged = Map::new();
     for path in paths {
-        lay_over(&mut merged, parse(&yaml::read_text(path)?, path)?);
+        for (name, section) in parse(&yaml::read_text(path)?, path)? {
+            if merged.insert(name.clone(), section).is_some() {
+                let file = path.display();
+                tracing::info!(section = name, %file, "two configuration files have this section; the later one counts");
+            }
+        }
     }
     Ok(merged)
 }
@@ -45,23 +53,62 @@ pub fn parse(text: &str, path: &Path) -> Result<Map<String, Json>, FileError> {
     read().map_err(|complaint| complaint.in_file(path))
 }
 
-/// What the templates of one server may name: its own section, under the name that templates use, and keys that
-/// are spelt flat. No other server's.
-pub fn scope(configuration: &Map<String, Json>, server: &str) -> Map<String, Json> {
-    let section = section_name(server);
-    let mut scope = Map::new();
-    for name in [server, section.as_str()] {
+/// What one server gets of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ServerConfiguration {
+    /// What its templates may name, defaults of its schema included: its own section, under the name that templates
+    /// use, and no other server's.
+    pub scope: Map<String, Json>,
+    /// Why the server cannot be started with this configuration; names keys and shows no value.
+    pub fault: Option<String>,
+    /// Schemas that cannot be used, so that nothing was checked against them.
+    pub warnings: Vec<String>,
+}
+
+/// Takes the part of one server out of the configuration, checks it against the schema of its entry and fills in the
+/// defaults.
+pub fn for_server(configuration: &Map<String, Json>, server: &str, entry: &Entry) -> ServerConfiguration {
+    let name = section_name(server);
+    let mut section = section(configuration, server);
+    let findings = schema::check(&entry.config, &section, &name);
+    schema::fill(&entry.config, &mut section);
+    let fault = (!findings.complaints.is_empty())
+        .then(|| format!("configuration: {}; change it in `config.yaml`", findings.complaints.join("; ")));
+    let scope = if section.is_empty() { Map::new() } else { Map::from_iter([(name, Json::Object(section))]) };
+    ServerConfiguration { scope, fault, warnings: findings.unusable }
+}
+
+/// The section of a server: under its own name, under the name that templates use, and keys that are spelt flat.
+fn section(configuration: &Map<String, Json>, server: &str) -> Map<String, Json> {
+    let canonical = section_name(server);
+    let mut section = Map::new();
+    for name in [server, canonical.as_str()] {
         if let Some(Json::Object(values)) = configuration.get(name) {
-            lay_over(&mut scope, Map::from_iter([(section.clone(), Json::Object(values.clone()))]));
+            lay_over(&mut section, values.clone());
         }
     }
     for (key, value) in configuration.iter().filter(|(_, value)| !value.is_object()) {
         let own = |prefix: &str| key.strip_prefix(prefix)?.strip_prefix('.');
-        if let Some(rest) = own(server).or_else(|| own(&section)) {
-            scope.insert(format!("{section}.{rest}"), value.clone());
+        if let Some(rest) = own(server).or_else(|| own(&canonical)) {
+            place(&mut section, rest, value);
         }
     }
-    scope
+    section
+}
+
+/// Puts `a.b: value` where `a: {b: value}` would put it, unless something is there.
+fn place(section: &mut Map<String, Json>, key: &str, value: &Json) {
+    match key.split_once('.') {
+        Some((head, rest)) if section.get(head).is_none_or(Json::is_object) => {
+            let below = section.entry(head).or_insert_with(|| Json::Object(Map::new()));
+            if let Json::Object(below) = below {
+                place(below, rest, value);
+            }
+        }
+        _ => {
+            section.entry(key).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 fn lay_over(base: &mut Map<String, Json>, over: Map<String, Json>) {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use provisioning_core::HostAlias;
 use provisioning_core::names::is_env_name;
+use provisioning_core::text::one_line;
+use provisioning_core::{HostAlias, template};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
@@ -53,6 +54,11 @@ pub struct Entry {
     pub oauth: Option<Json>,
     /// Facts for people: category, licence, tags.
     pub metadata: Option<Map<String, Json>>,
+    /// What the catalog's own policy decided about the server.
+    pub policy: Option<Decision>,
+    /// The tools that are enabled, if not all; from `tools.yaml`, never from a catalog.
+    #[serde(skip)]
+    pub enabled_tools: Option<BTreeSet<String>>,
 }
 
 impl Entry {
@@ -60,6 +66,12 @@ impl Entry {
     pub fn is_poci(&self) -> bool {
         let has_server = self.image.is_some() || self.remote.is_some() || self.sse_endpoint.is_some();
         self.kind.as_deref() == Some("poci") || (!has_server && self.tools.iter().any(|tool| tool.container.is_some()))
+    }
+
+    /// True if clients may see and call this tool of the server.
+    pub fn offers_tool(&self, tool: &str) -> bool {
+        let denied = |known: &ToolEntry| known.name == tool && known.policy.as_ref().is_some_and(Decision::denies);
+        self.enabled_tools.as_ref().is_none_or(|enabled| enabled.contains(tool)) && !self.tools.iter().any(denied)
     }
 
     /// The names of the secrets that the entry declares.
@@ -94,9 +106,15 @@ impl Entry {
     }
 
     fn check(&self) -> Result<(), String> {
+        if let Some(decision) = self.policy.as_ref().filter(|decision| decision.denies()) {
+            let because = decision.reason.as_deref().map(|reason| format!(": {}", one_line(reason, 200)));
+            let because = because.unwrap_or_default();
+            return Err(format!("the policy of its catalog does not allow it{because}; ask who made the catalog"));
+        }
         match self.kind.as_deref() {
-            None | Some("server" | "remote") => self.check_source()?,
-            Some("poci") => self.check_tools()?,
+            // As in the existing gateway, what is there decides, not the word.
+            None | Some("server" | "remote" | "poci") if self.is_poci() => self.check_tools()?,
+            None | Some("server" | "remote" | "poci") => self.check_source()?,
             Some(other) => return Err(format!("there is no `type: {other}`; use `server`, `remote` or `poci`")),
         }
         for name in self.env.iter().map(|variable| &variable.name) {
@@ -110,7 +128,29 @@ impl Entry {
                 check_env_name("secrets", &secret.env)?;
             }
         }
+        for (key, text) in self.templates() {
+            template::paths(text).map_err(|error| format!("`{key}`: {error}"))?;
+        }
         self.host_aliases().map(drop)
+    }
+
+    /// Every text of the entry that is a template, with its key.
+    pub fn templates(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let own = self.env.iter().map(|variable| ("env", &variable.value));
+        let own = own.chain(self.command.iter().map(|text| ("command", text)));
+        let own = own.chain(self.volumes.iter().map(|text| ("volumes", text)));
+        let own = own.chain(self.user.iter().map(|text| ("user", text)));
+        let own = own.chain(self.sse_endpoint.iter().map(|text| ("sseEndpoint", text)));
+        let remote = self.remote.iter().flat_map(|remote| {
+            let headers = remote.headers.values().map(|text| ("remote.headers", text));
+            std::iter::once(("remote.url", &remote.url)).chain(headers)
+        });
+        let tools = self.tools.iter().filter_map(|tool| tool.container.as_ref()).flat_map(|container| {
+            let command = container.command.iter().map(|text| ("tools.container.command", text));
+            let volumes = container.volumes.iter().map(|text| ("tools.container.volumes", text));
+            command.chain(volumes).chain(container.user.iter().map(|text| ("tools.container.user", text)))
+        });
+        own.chain(remote).chain(tools).map(|(key, text)| (key, text.as_str()))
     }
 
     fn check_source(&self) -> Result<(), String> {
@@ -200,6 +240,25 @@ pub struct ToolEntry {
     pub parameters: Map<String, Json>,
     /// MCP tool annotations.
     pub annotations: Option<Map<String, Json>>,
+    /// What the catalog's own policy decided about the tool.
+    pub policy: Option<Decision>,
+}
+
+/// What the policy of a catalog decided.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    /// Whether it may be used. Absent means that it may.
+    pub allowed: Option<bool>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Decision {
+    /// True if it forbids.
+    pub fn denies(&self) -> bool {
+        self.allowed == Some(false)
+    }
 }
 
 /// How an ephemeral tool is run.

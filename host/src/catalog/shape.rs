@@ -64,6 +64,11 @@ impl At {
         }
     }
 
+    /// Whatever it is.
+    pub(super) fn into_json(self) -> Json {
+        self.node.to_json()
+    }
+
     /// Text; a number or boolean is the text that stands in the file.
     pub(super) fn text(self) -> Result<String, Complaint> {
         let complaint = self.complain("text");
@@ -85,6 +90,31 @@ impl Fields {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// True if a map stands behind the key.
+    pub(super) fn is_map(&self, key: &str) -> bool {
+        self.entries.iter().any(|(own, _, node)| own == key && matches!(node.content, Content::Map(_)))
+    }
+
+    /// A map below a key; null is an empty one.
+    pub(super) fn below(&mut self, key: &str) -> Result<Option<Fields>, Complaint> {
+        self.take(key).map(At::fields).transpose()
+    }
+
+    /// The text behind a key, which stays.
+    pub(super) fn peek(&self, key: &str) -> Option<String> {
+        self.entries.iter().find_map(|(own, _, node)| match &node.content {
+            Content::Scalar { text, .. } if own == key && !node.is_null() => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// Notes something about a key that is there.
+    pub(super) fn note(&self, key: &str, text: &str, notes: &mut Vec<Note>) {
+        if let Some((_, place, _)) = self.entries.iter().find(|(own, ..)| own == key) {
+            notes.push(Note { place: *place, key: join(&self.path, key), text: text.to_owned() });
+        }
     }
 
     /// True if the key is there, even with nothing behind it.

@@ -108,6 +108,12 @@ fn an_entry_that_cannot_work_stops_only_who_asks_for_it() {
         ("{image: i, sseEndpoint: 'http://x'}", "`image` and `sseEndpoint` are set together"),
         ("{type: poci}", "needs `tools`"),
         ("{type: poci, tools: [{name: t}]}", "tool `t` has no `container.image`"),
+        ("{image: i, command: ['{{a|upper}}']}", "`command`: template `{{a|upper}}`: there is no function `upper`"),
+        ("{remote: {url: 'http://x', headers: {A: '{{b'}}}", "`remote.headers`: template `{{b`: `{{` is never closed"),
+        (
+            "{image: i, policy: {allowed: false, reason: too odd}}",
+            "the policy of its catalog does not allow it: too odd",
+        ),
         ("{type: robot, image: i}", "there is no `type: robot`"),
         ("{image: i, env: [{name: 'A=B', value: x}]}", "`A=B` cannot name an environment variable"),
         ("{image: i, secrets: [{name: s, env: '1 2'}]}", "`1 2` cannot name an environment variable"),
@@ -144,6 +150,107 @@ fn a_later_catalog_replaces_an_entry_as_a_whole() {
     let names = ["t", "s", "t"].map(str::to_owned);
     let selected: Vec<String> = merged.select(&names).unwrap().into_iter().map(|(name, _)| name).collect();
     assert_eq!(selected, ["t", "s"]);
+}
+
+#[test]
+fn a_server_may_have_a_file_of_its_own() {
+    let (catalog, warnings) = read("name: one\nimage: i\nenv: [{name: A, value: b}]\n");
+    assert_eq!((warnings.len(), select(&catalog, "one").unwrap().env.len()), (0, 1));
+    let json = r#"{"name": "one", "type": "remote", "remote": {"url": "https://x"}}"#;
+    assert!(select(&read(json).0, "one").unwrap().remote.is_some());
+}
+
+#[test]
+fn an_entry_of_the_registry_project_is_taken_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server.yaml");
+    let text = r#"
+name: s
+image: mcp/s
+type: server
+longLived: true
+dynamic: {tools: true}
+requirement: other
+meta: {category: c, tags: [t]}
+about: {title: T, description: D, icon: https://x/i.png}
+source: {project: https://x, commit: abc}
+oauth: [{provider: p, secret: s.token, env: TOKEN}]
+run:
+  command: ['{{s.arg}}']
+  volumes: ['{{s.dir}}:/d']
+  env: {MODE: stdio}
+  user: '{{s.uid}}'
+  disableNetwork: true
+  allowHosts: ['x:443']
+  ports: ['1:1']
+config:
+  description: what it is about
+  secrets: [{name: s.key, env: KEY, example: k, description: d, required: false}]
+  env: [{name: A, value: '{{s.a}}', example: 1, default: 2}]
+  parameters: {type: object, properties: {a: {type: string, default: x}}, required: [a]}
+  volumes: [/ignored:/d]
+"#;
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(
+        directory.path().join("tools.json"),
+        r#"[{"name": "t", "description": "d", "arguments": [{"name": "q", "type": "array", "items": {"type": "string"}, "desc": "what"},
+            {"name": "o", "type": "string", "desc": "x", "optional": true}]}]"#,
+    )
+    .unwrap();
+    let (catalog, warnings) = Catalog::load(&path).unwrap();
+    let texts: Vec<&str> = warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(texts, ["config.volumes", "run.ports"], "{warnings:?}");
+    let entry = select(&catalog, "s").unwrap();
+    let env: Vec<&str> = entry.env.iter().map(|variable| variable.name.as_str()).collect();
+    assert_eq!(env, ["A", "MODE"]);
+    assert_eq!((entry.title.as_deref(), entry.description.as_deref()), (Some("T"), Some("D")));
+    assert_eq!((entry.command[0].as_str(), entry.volumes[0].as_str()), ("{{s.arg}}", "{{s.dir}}:/d"));
+    assert!(
+        entry.long_lived && entry.disable_network && entry.user.is_some() && entry.secrets[0].required == Some(false)
+    );
+    assert_eq!(entry.allow_hosts, ["x:443"]);
+    assert_eq!(entry.oauth.as_ref().unwrap()["providers"][0]["secret"], "s.token");
+    assert_eq!(entry.config[0]["name"], "s");
+    assert_eq!(entry.config[0]["properties"]["a"]["default"], "x");
+    assert_eq!(entry.metadata.as_ref().unwrap()["category"], "c");
+    assert_eq!(
+        serde_json::Value::Object(entry.tools[0].parameters.clone()),
+        serde_json::json!({"type": "object", "required": ["q"], "properties": {
+            "q": {"type": "array", "description": "what", "items": {"type": "string"}},
+            "o": {"type": "string", "description": "x"}}})
+    );
+    std::fs::write(directory.path().join("tools.json"), "{").unwrap();
+    let (catalog, warnings) = Catalog::load(&path).unwrap();
+    assert!(select(&catalog, "s").unwrap().tools.is_empty());
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("tools.json:1:")), "{warnings:?}");
+}
+
+#[test]
+fn a_catalog_may_deny_a_tool_or_all_that_it_has() {
+    let (catalog, _) = read("registry:\n  s: {image: i, tools: [{name: a, policy: {allowed: false}}, {name: b}]}\n");
+    let entry = select(&catalog, "s").unwrap();
+    assert!(!entry.offers_tool("a") && entry.offers_tool("b") && entry.offers_tool("unlisted"));
+    let (catalog, _) = read("policy: {allowed: false, reason: closed}\nregistry: {s: {image: i}}\n");
+    assert!(select(&catalog, "s").unwrap_err().to_string().contains("does not allow it: closed"));
+}
+
+#[test]
+fn what_many_entries_have_in_common_is_told_once() {
+    let (_, warnings) = read(
+        "version: 9\nregistry:\n  a: {image: i, colour: 1}\n  b: {image: i, colour: 2}\n  c: {image: i, taste: 3}\n",
+    );
+    let shown: Vec<String> = warnings.iter().map(Warning::to_string).collect();
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(shown.iter().any(|text| text.contains(":3:") && text.ends_with("(and 1 more of this)")), "{shown:?}");
+    assert!(shown.iter().any(|text| text.contains("this version of catalogs is not known")), "{shown:?}");
+}
+
+#[test]
+fn one_server_that_cannot_work_leaves_the_others() {
+    let (catalog, _) = read("registry: {good: {image: i}, bad: {}}");
+    let names = ["bad", "good", "missing", "good"].map(str::to_owned);
+    let (selected, errors) = catalog.select_usable(&names);
+    assert_eq!((selected.len(), selected[0].0.as_str(), errors.len()), (1, "good", 2));
 }
 
 #[test]

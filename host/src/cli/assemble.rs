@@ -1,5 +1,8 @@
 //! Puts the parts together as the flags say: catalog, configuration, secrets, engines, provisioner.
 
+mod legacy;
+mod servers;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,15 +17,16 @@ use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
 use crate::capability::container_runtime::plan::PlanRuntime;
-use crate::capability::container_runtime::routed::{Routed, is_embedded};
+use crate::capability::container_runtime::routed::Routed;
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
-use crate::catalog::{Catalog, Entry, configuration};
+use crate::catalog::configuration;
+use crate::catalog::files::OwnFiles;
 use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
-use crate::resolve::ServerSettings;
+use crate::resolve::{NetworkRule, ServerSettings, refusal};
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
@@ -30,8 +34,6 @@ use crate::secrets::SecretStore;
 use crate::secrets::search_path::SearchPath;
 use crate::session::{Session, Sessions};
 
-/// The name of the catalog that is built in.
-const SAMPLE_CATALOG: &str = "builtin:sample";
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -90,8 +92,13 @@ pub(crate) enum Mode {
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
 pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
     let home = home();
-    let entries = enabled(options, home.as_deref())?;
-    let config = load_configuration(options, home.as_deref())?;
+    let own = OwnFiles::of_home(home.as_deref());
+    let mut begun = None;
+    if matches!(mode, Mode::Real(_)) && legacy::is_wanted(options, &own) {
+        begun = legacy::import(options, &own, &reaper, home.clone()).await;
+    }
+    let entries = servers::enabled(options, &own)?;
+    let config = configuration::load(&own.of_kind("config.yaml", &options.config, &options.additional_config)?)?;
     let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
     let cache = cache::usable(home.as_deref());
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
@@ -101,7 +108,10 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
-            let (begun, sessions) = begin_session(home.as_deref())?;
+            let (begun, sessions) = match begun {
+                Some(begun) => begun,
+                None => begin_session(home.as_deref())?,
+            };
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
             let (docker, runtime) = runtimes(options, home, embedding, &secrets, &reaper, &begun)?;
             session = Some(begun);
@@ -111,13 +121,23 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     };
     let servers: Vec<ServerDefinition> =
         entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
-    let settings = servers.iter().map(|server| ServerSettings {
-        name: server.name.clone(),
-        entry: Arc::clone(&server.entry),
-        config: Arc::new(configuration::scope(&config, &server.name)),
-        secrets: Arc::clone(&secrets),
-        resources: options.resources(),
-        long_lived: options.long_lived || server.entry.long_lived,
+    let settings = servers.iter().map(|server| {
+        let own = configuration::for_server(&config, &server.name, &server.entry);
+        for reason in own.warnings {
+            tracing::warn!(
+                server = server.name,
+                "its configuration is not checked, because its schema cannot be used: {reason}"
+            );
+        }
+        ServerSettings {
+            name: server.name.clone(),
+            entry: Arc::clone(&server.entry),
+            config: Arc::new(own.scope),
+            secrets: Arc::clone(&secrets),
+            resources: options.resources(),
+            long_lived: options.long_lived || server.entry.long_lived,
+            refused: refusal(&server.entry, own.fault, NetworkRule::default()),
+        }
     });
     let provisioner = SandboxedProvisioner::new(Setup {
         engine,
@@ -145,9 +165,12 @@ fn no_wasm(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("cannot run WebAssembly here: {error:#}")
 }
 
+/// A session, and where its lock is, if that can be used.
+type Begun = (Arc<Session>, Option<Sessions>);
+
 /// Begins the session of this process. Without a usable place for its lock nothing cleans up after it if it is
 /// killed, which is said and no reason to stop.
-fn begin_session(home: Option<&Path>) -> anyhow::Result<(Arc<Session>, Option<Sessions>)> {
+fn begin_session(home: Option<&Path>) -> anyhow::Result<Begun> {
     match sessions(home).and_then(|sessions| Ok((Arc::new(sessions.begin()?), Some(sessions)))) {
         Ok(begun) => Ok(begun),
         Err(error) => {
@@ -200,75 +223,6 @@ fn runtimes(
     )?;
     let both = Routed { engine: Arc::clone(&docker) as _, embedded: Arc::new(embedded) };
     Ok((docker, Arc::new(both)))
-}
-
-/// The enabled entries, in the order of the flag or of the catalog.
-fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
-    let catalog = load_catalogs(options, home)?;
-    if options.servers.is_empty() && !options.enable_all_servers {
-        let names: Vec<&str> = catalog.names().take(10).collect();
-        bail!(
-            "no server is enabled; name some with `--servers` or take all with `--enable-all-servers` (the catalog has {})",
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        );
-    }
-    let names: Vec<String> = if options.enable_all_servers {
-        catalog.names().map(str::to_owned).collect()
-    } else {
-        options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
-    };
-    let entries = catalog.select(&names)?;
-    for (name, entry) in &entries {
-        if !entry.allow_hosts.is_empty() {
-            tracing::warn!(
-                server = name,
-                "`allowHosts` is not enforced yet: this server can reach every host; set `disableNetwork: true` to cut it off"
-            );
-        }
-    }
-    Ok(entries)
-}
-
-fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Catalog> {
-    let mut paths = options.catalog.clone();
-    if paths.is_empty() {
-        let default = home.map(|home| home.join(".docker/mcp/catalogs/docker-mcp.yaml")).filter(|path| path.exists());
-        let Some(default) = default else {
-            bail!("no catalog; pass one with `--catalog FILE` (`--catalog {SAMPLE_CATALOG}` to try it out)");
-        };
-        paths.push(default);
-    }
-    let mut catalogs = Vec::with_capacity(paths.len());
-    for path in &paths {
-        let (mut catalog, warnings) = if path.as_os_str() == SAMPLE_CATALOG {
-            Catalog::parse(include_str!("../../assets/sample-catalog.yaml"), Path::new(SAMPLE_CATALOG))?
-        } else {
-            Catalog::load(path)?
-        };
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        // A component beside its catalog is found from wherever the gateway is started.
-        let base = path.parent().unwrap_or(Path::new(""));
-        catalog.for_each_image(|image| {
-            if is_embedded(image) && !image.starts_with("embedded:") && Path::new(image).is_relative() {
-                *image = base.join(&*image).to_string_lossy().into_owned();
-            }
-        });
-        catalogs.push(catalog);
-    }
-    Ok(Catalog::merge(catalogs))
-}
-
-fn load_configuration(
-    options: &ServerOptions,
-    home: Option<&Path>,
-) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
-    let mut paths = options.config.clone();
-    if paths.is_empty() {
-        paths.extend(home.map(|home| home.join(".docker/mcp/config.yaml")).filter(|path| path.exists()));
-    }
-    Ok(configuration::load(&paths)?)
 }
 
 /// The component that deploys, and what it is granted.

@@ -12,20 +12,46 @@ use crate::policy::grants::Grants;
 /// Which servers, with which configuration, deployed by what.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerOptions {
-    /// A catalog of servers: a YAML or JSON file, or `builtin:sample`. Repeat it for several; later ones win.
-    /// Default: ~/.docker/mcp/catalogs/docker-mcp.yaml
-    #[arg(long, value_name = "FILE", help_heading = "Servers")]
+    /// A catalog of servers: a YAML or JSON file, or `builtin:sample`. Repeat it for several; later ones win. A name
+    /// without `./` is looked for in ~/.docker/mcp/catalogs first. Default: every catalog there
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) catalog: Vec<PathBuf>,
-    /// The servers to enable, by their names in the catalog
+    /// A catalog in addition to those of `--catalog` or the default ones, over which it wins
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) additional_catalog: Vec<PathBuf>,
+    /// Read the catalogs in ~/.docker/mcp/catalogs although `--catalog` names others
+    #[arg(long, help_heading = "Servers")]
+    pub(crate) use_configured_catalogs: bool,
+    /// A file with a server of its own, which is enabled: a catalog entry with its `name`, or a `server.yaml` of the
+    /// registry project
+    #[arg(long, value_name = "file://PATH", help_heading = "Servers")]
+    pub(crate) server: Vec<PathBuf>,
+    /// The servers to enable, by their names in the catalog. Default: those that `--registry` lists
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) servers: Vec<String>,
     /// Enable every server of the catalog
     #[arg(long, conflicts_with = "servers", help_heading = "Servers")]
     pub(crate) enable_all_servers: bool,
-    /// Configuration of the servers: a YAML map from server to its settings. Repeat it for several; later ones win.
-    /// Default: ~/.docker/mcp/config.yaml if it is there
-    #[arg(long, value_name = "FILE", help_heading = "Servers")]
+    /// The list of enabled servers, if `--servers` names none. Default: ~/.docker/mcp/registry.yaml
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) registry: Vec<PathBuf>,
+    /// A list of enabled servers in addition to `--registry` or the default one
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) additional_registry: Vec<PathBuf>,
+    /// Configuration of the servers: a YAML map from server to its settings. Repeat it for several; a server's section
+    /// in a later one wins. Default: ~/.docker/mcp/config.yaml
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) config: Vec<PathBuf>,
+    /// Configuration in addition to `--config` or the default one
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) additional_config: Vec<PathBuf>,
+    /// Which tools are enabled: a YAML map from server to a list of tools. A server that is not in it has all.
+    /// Default: ~/.docker/mcp/tools.yaml
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) tools_config: Vec<PathBuf>,
+    /// Enabled tools in addition to `--tools-config` or the default one
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) additional_tools_config: Vec<PathBuf>,
     /// Where secrets are looked up: `.env` files with lines `secret.name=text`, and `docker-desktop`, in this order
     #[arg(long, value_name = "SOURCE:...", default_value = "docker-desktop", help_heading = "Servers")]
     pub(crate) secrets: String,

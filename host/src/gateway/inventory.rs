@@ -165,7 +165,8 @@ impl Inventory {
             Status::Pending | Status::Failed(_) => None,
         });
         for (server, offer) in offers {
-            for tool in &offer.tools {
+            let offered = |name: &str| self.servers.get(server).is_none_or(|server| server.entry.offers_tool(name));
+            for tool in offer.tools.iter().filter(|tool| offered(&tool.name)) {
                 let route = Route { server, name: tool.name.to_string() };
                 let name = self.exposed(&route);
                 if self.claim("tool", &mut snapshot.tool_routes, name.clone(), route, newest) {
@@ -327,6 +328,18 @@ mod tests {
         inventory.record(0, offer(&["same"]));
         inventory.record(1, offer(&["same"]));
         assert_eq!(inventory.now().tool_routes["b_2__same"], Route { server: 1, name: "same".to_owned() });
+    }
+
+    #[test]
+    fn a_tool_that_is_not_enabled_is_neither_listed_nor_found() {
+        let enabled = Entry { enabled_tools: Some(["kept".to_owned()].into()), ..Entry::default() };
+        let inventory = inventory(vec![("a", enabled), ("b", Entry::default())]);
+        inventory.record(0, offer(&["kept", "hidden", "same"]));
+        inventory.record(1, offer(&["same"]));
+        let now = inventory.now();
+        assert_eq!(now.tools.iter().map(|tool| tool.name.as_ref()).collect::<Vec<_>>(), ["kept", "same"]);
+        assert!(!now.tool_routes.contains_key("hidden"));
+        assert_eq!(now.tool_routes["same"].server, 1);
     }
 
     #[test]

@@ -279,6 +279,7 @@ fn no_such_outcome() -> ProvisionError {
 
 /// What a component is told of a server.
 fn server_spec(scope: &ServerScope) -> Result<ServerSpec, ResolveError> {
+    scope.admitted()?;
     Ok(ServerSpec {
         name: scope.name().to_owned(),
         image: scope.image().map(str::to_owned),
@@ -294,6 +295,7 @@ impl From<ResolveError> for ProvisionError {
     fn from(error: ResolveError) -> Self {
         match error {
             ResolveError::SecretStore(text) => Self::Unavailable(text),
+            ResolveError::Forbidden(text) => Self::Denied(text),
             other => Self::Invalid(other.to_string()),
         }
     }

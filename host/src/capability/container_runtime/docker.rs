@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod create;
+pub mod legacy_volume;
 pub mod reap;
 
 mod client;

@@ -11,7 +11,7 @@ fn read(text: &str) -> Map<String, Json> {
 }
 
 #[test]
-fn later_files_are_laid_over_earlier_ones() {
+fn a_section_of_a_later_file_replaces_the_earlier_one() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -22,17 +22,39 @@ fn later_files_are_laid_over_earlier_ones() {
         file("a.yaml", "s: {a: 1, l: [1, 2], n: {x: 1}}\nt:\n"),
         file("b.json", r#"{"s": {"a": 2, "l": [3], "n": {"y": 2}}}"#),
     ];
-    assert_eq!(Json::Object(load(&paths).unwrap()), json!({"s": {"a": 2, "l": [3], "n": {"x": 1, "y": 2}}, "t": {}}));
+    assert_eq!(Json::Object(load(&paths).unwrap()), json!({"s": {"a": 2, "l": [3], "n": {"y": 2}}, "t": {}}));
     let error = load(&[directory.path().join("none.yaml")]).unwrap_err();
     assert!(error.to_string().contains("check the path"), "{error}");
 }
 
+fn scope(configuration: &Map<String, Json>, server: &str, schema: Json) -> ServerConfiguration {
+    for_server(configuration, server, &Entry { config: vec![schema], ..Entry::default() })
+}
+
 #[test]
 fn a_server_sees_its_own_section_only() {
-    let config = read("a.b: {k: 1}\na_b: {k: 2, l: 3}\na: {k: 4}\nother: {k: 5}\na.flat: 6\n");
-    assert_eq!(Json::Object(scope(&config, "a.b")), json!({"a_b": {"k": 2, "l": 3}}));
-    assert_eq!(Json::Object(scope(&config, "a")), json!({"a": {"k": 4}, "a.flat": 6}));
-    assert!(scope(&config, "none").is_empty());
+    let config = read("a.b: {k: 1}\na_b: {k: 2, l: 3}\na: {k: 4}\nother: {k: 5}\na.flat: 6\na.n.deep: 7\na.k: 8\n");
+    let scope = |server: &str| Json::Object(scope(&config, server, Json::Null).scope);
+    assert_eq!(scope("a.b"), json!({"a_b": {"k": 2, "l": 3}}));
+    assert_eq!(scope("a"), json!({"a": {"k": 4, "flat": 6, "n": {"deep": 7}}}));
+    assert_eq!(scope("none"), json!({}));
+}
+
+#[test]
+fn templates_see_defaults_and_a_fault_names_the_key() {
+    let schema = json!({"name": "io.x", "required": ["host"], "properties": {
+        "host": {"type": "string"}, "region": {"type": "string", "default": "eu"}}});
+    let config = read("io.x: {host: hunter2}\n");
+    let own = scope(&config, "io.x", schema.clone());
+    assert_eq!(Json::Object(own.scope), json!({"io_x": {"host": "hunter2", "region": "eu"}}));
+    assert_eq!((own.fault, own.warnings.len()), (None, 0));
+    let none = scope(&read(""), "io.x", schema.clone());
+    let fault = "configuration: `io_x.host` is not set, and the server needs it; change it in `config.yaml`";
+    assert_eq!(none.fault.as_deref(), Some(fault));
+    let wrong = scope(&read("io_x.host: [hunter2]\n"), "io.x", schema).fault.unwrap();
+    assert!(wrong.contains("`io_x.host` must be text") && !wrong.contains("hunter2"), "{wrong}");
+    let unusable = scope(&config, "io.x", json!({"type": "what"}));
+    assert_eq!((unusable.fault, unusable.warnings.len()), (None, 1));
 }
 
 #[test]

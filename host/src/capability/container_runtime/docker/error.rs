@@ -35,6 +35,8 @@ pub(super) enum Step<'a> {
     RemoveNetwork(&'a str),
     /// Listing containers or networks.
     List,
+    /// Reading a volume.
+    Volume(&'a str),
 }
 
 impl Step<'_> {
@@ -52,6 +54,7 @@ impl Step<'_> {
             Self::Remove => "remove a container".to_owned(),
             Self::RemoveNetwork(name) => format!("remove network `{name}`"),
             Self::List => "list containers and networks".to_owned(),
+            Self::Volume(name) => format!("read volume `{name}`"),
         }
     }
 }
