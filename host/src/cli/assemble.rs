@@ -26,8 +26,8 @@ use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
-use crate::secrets::SecretStore;
 use crate::secrets::search_path::SearchPath;
+use crate::secrets::{Place, SecretStore};
 use crate::session::{Session, Sessions};
 
 /// The name of the catalog that is built in.
@@ -92,7 +92,10 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let home = home();
     let entries = enabled(options, home.as_deref())?;
     let config = load_configuration(options, home.as_deref())?;
-    let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
+    let secrets: Arc<dyn SecretStore> = {
+        let place = Place::of_process(home.clone());
+        Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
+    };
     let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
@@ -199,7 +202,7 @@ fn runtimes(
 
 /// The enabled entries, in the order of the flag or of the catalog.
 fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
-    let catalog = load_catalogs(options, home)?;
+    let catalog = load_catalogs(&options.catalog, home)?;
     if options.servers.is_empty() && !options.enable_all_servers {
         let names: Vec<&str> = catalog.names().take(10).collect();
         bail!(
@@ -224,8 +227,12 @@ fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(
     Ok(entries)
 }
 
-fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Catalog> {
-    let mut paths = options.catalog.clone();
+/// The catalogs in these files, or the default one.
+///
+/// # Errors
+/// If one cannot be read, or there is none.
+pub(super) fn load_catalogs(paths: &[PathBuf], home: Option<&Path>) -> anyhow::Result<Catalog> {
+    let mut paths = paths.to_vec();
     if paths.is_empty() {
         let default = home.map(|home| home.join(".docker/mcp/catalogs/docker-mcp.yaml")).filter(|path| path.exists());
         let Some(default) = default else {
