@@ -1,5 +1,6 @@
-//! A canary in every private value: it reaches the server, and is found neither in a component's memory, nor in the
-//! log at its most talkative, nor in an error, nor in a plan.
+//! A canary in every private value, and in every kind of source of secrets: it reaches the server, and is found
+//! neither in a component's memory, nor in the log at its most talkative, nor in an error, a plan, a crash, the
+//! arguments of a process or a file of the gateway.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,17 +11,32 @@
     reason = "a test may end with a panic, and its output is shown when it fails"
 )]
 
+#[path = "end_to_end/engine.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod engine;
+#[path = "end_to_end/gateway.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod gateway;
+#[path = "support/secret_sources.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod secret_sources;
 #[path = "support/world.rs"]
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod world;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use docker_mcp::catalog::Catalog;
 use docker_mcp::provision::Provision as _;
-use serde_json::{Map, json};
+use docker_mcp::sandbox::Limits;
+use docker_mcp::secrets::SecretStore;
+use engine::Engine;
+use gateway::{Gateway, Setup};
+use secret_sources::{KINDS, Sources, name, text};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -61,7 +77,15 @@ async fn neither_memory_nor_log_nor_errors_hold_a_private_value() {
 
     // The component asks for everything, is refused, starts, runs, and then reads all of its memory.
     let catalog = CATALOG.replace("NAME", "look-for-private-text").replace("'db:10.0.0.1'", "'control.host:10.0.0.1'");
-    let world = World::with(hostile(), ALL, "look-for-private-text", &catalog);
+    // Besides the secret of `world`, it asks for one from every kind of source.
+    let home = tempfile::tempdir().unwrap();
+    let sources = Sources::new(home.path()).await;
+    let (catalog, _) = Catalog::parse(&catalog.replace("    secrets:\n", &secrets()), Path::new("test.yaml")).unwrap();
+    let (_, entry) = catalog.select(&["look-for-private-text".to_owned()]).unwrap().remove(0);
+    assert_eq!(entry.secrets.len(), KINDS.len() + 2);
+    sources.write("files/look-for-private-text.token", "canary-secret");
+    let store: Arc<dyn SecretStore> = Arc::new(sources.search_path().await);
+    let world = World::keeping(hostile(), ALL, "look-for-private-text", entry, Limits::default(), store);
     let error = world.provision("look-for-private-text").await.map(drop).unwrap_err().to_string();
     let (private, public) = error.split_once(", ").unwrap();
     assert_eq!(private, "private 0");
@@ -116,4 +140,139 @@ fn a_plan_shows_names_and_no_value_even_when_all_is_logged() {
         assert!(!shown.contains(CANARY), "{shown}");
         assert!(!logged.contains(CANARY), "{format}");
     }
+}
+
+/// Declares the secret of every kind of source, in a catalog's key `secrets`.
+fn secrets() -> String {
+    let declare = |kind: &&str| format!("      - {{name: {}, env: KEEPER_{}}}\n", name(kind), kind.to_uppercase());
+    format!("    secrets:\n{}", KINDS.iter().map(declare).collect::<String>())
+}
+
+/// Where the gateway keeps files: nothing private may be in them. What a later part writes (an audit log, a cache)
+/// belongs here, unless it is below the home directory, all of which is searched.
+fn places(setup: &Setup) -> Vec<PathBuf> {
+    vec![setup.directory.path().to_owned()]
+}
+
+/// All files below a directory, without those that cannot be read.
+fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(files(&path)),
+            kind if kind.is_file() => found.extend(std::fs::read(&path).ok().map(|content| (path, content))),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether it holds the text of a secret. Not merely the word, which is also in the name of this test.
+fn has_canary(bytes: &[u8]) -> bool {
+    let others = ["canary-parsed", "canary-broken"].map(str::to_owned);
+    let mut texts = KINDS.iter().map(|kind| text(kind)).chain(others);
+    texts.any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+/// The processes of this machine whose arguments hold a canary.
+fn processes_with_canary() -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes
+        .filter(|process| process.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()))
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .filter(|arguments| has_canary(arguments))
+        .map(|arguments| String::from_utf8_lossy(&arguments).into_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn secrets_of_every_source_reach_the_container_and_nothing_else() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    let sources = Sources::new(setup.directory.path()).await;
+    let entry = secrets().lines().map(|line| format!("{}\n", line.get(4..).unwrap())).collect::<String>();
+    setup.add("keeper", &format!("image: mcp-test/everything:1\nlongLived: true\ndisableNetwork: true\n{entry}"));
+    let mut command = setup.command();
+    command
+        .args(["gateway", "run", "--verbose", "--secrets", &sources.flag()])
+        .args(setup.selection(&["keeper"]))
+        .envs(sources.variables())
+        .env("DOCKER_MCP_LOG", "trace")
+        .env("RUST_BACKTRACE", "full");
+    let gateway = Gateway::connect(command).await;
+
+    let environment: Value = serde_json::from_str(&gateway.text("get-env", json!({})).await).unwrap();
+    for kind in KINDS {
+        assert_eq!(environment[format!("KEEPER_{}", kind.to_uppercase())], text(kind));
+    }
+
+    // All that the engine tells of the container, apart from its variables.
+    let containers = engine.wait_for(&setup.name("keeper"), 1).await;
+    let mut inspected = serde_json::to_value(engine.inspect(&containers[0]).await).unwrap();
+    let variables = inspected["Config"]["Env"].take();
+    assert!(variables.to_string().contains(CANARY), "the search finds what is there");
+    assert!(inspected["Config"]["Labels"]["docker-mcp"] == "true" && !inspected.to_string().contains(CANARY));
+    // Arguments of all processes, of which the gateway and the container's are two, and of helpers that have ended.
+    assert_eq!(processes_with_canary(), Vec::<String>::new());
+    let arguments = std::fs::read_to_string(sources.path("arguments")).unwrap();
+    assert!(arguments.contains("get\n") && !arguments.contains(CANARY), "{arguments}");
+
+    // Somebody kills the container during a call, and a source is broken when it is to be started again.
+    sources.write("secrets.env", "canary-broken\n");
+    let call = gateway.call("trigger-long-running-operation", json!({"duration": 600, "steps": 60}));
+    let (killed, ()) = tokio::join!(call, engine.remove(&containers[0]));
+    let mut errors = format!("{killed:?}");
+    let again = gateway.call("get-env", json!({})).await;
+    errors.push_str(&format!("{again:?}"));
+    assert!(again.is_err() || again.is_ok_and(|result| result["isError"] == true), "{errors}");
+    assert!(!errors.contains(CANARY), "{errors}");
+
+    let log = gateway.log();
+    assert!(log.contains("TRACE") && log.contains("line 1"), "{log}");
+    gateway.close().await;
+    let leaks: Vec<&str> = log.lines().filter(|line| line.contains(CANARY)).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
+    let mut searched = 0;
+    for (path, content) in places(&setup).iter().flat_map(|place| files(place)) {
+        assert!(!has_canary(&content), "{}", path.display());
+        searched += 1;
+    }
+    assert!(searched > 3, "the encrypted file, the catalog and the files of the session are there");
+    engine.wait_for(&setup.name("keeper"), 0).await;
+}
+
+/// Set for the process that is to panic.
+const PANICS: &str = "DOCKER_MCP_TEST_PANICS";
+
+/// Does nothing by itself: the test below runs it in a process of its own.
+#[tokio::test]
+async fn a_process_with_secrets_at_hand() {
+    let Some(home) = std::env::var_os(PANICS) else { return };
+    let sources = Sources::new(Path::new(&home)).await;
+    let path = sources.search_path().await;
+    let mut at_hand = Vec::new();
+    for kind in KINDS {
+        let value = provisioning_core::Value::secret(&name(kind));
+        let secret = docker_mcp::secrets::materialise(&value, &path).await.unwrap();
+        assert_eq!(secret.expose(), text(kind));
+        at_hand.push((value, secret));
+    }
+    let pairs = provisioning_core::env_file::parse("A=canary-parsed\n").unwrap();
+    panic!("crashed with {at_hand:?}, {pairs:?}, {:?}", path.get("missing").await);
+}
+
+#[test]
+fn a_crash_shows_no_secret() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_process_with_secrets_at_hand", "--nocapture"])
+        .env(PANICS, home.path())
+        .env("RUST_BACKTRACE", "full")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let shown = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(shown.contains("crashed with") && shown.contains("stack backtrace"), "{shown}");
+    assert!(!has_canary(shown.as_bytes()), "{shown}");
 }

@@ -47,6 +47,8 @@ const LIBRARIES: &[Library] = &[
             "host/src/cluster_tools/",
         ],
     },
+    Library { crates: &["age", "keyring"], places: &["host/src/secrets/"] },
+    Library { crates: &["rpassword"], places: &["host/src/cli/"] },
     Library { crates: &["rmcp"], places: &["host/src/gateway.rs", "host/src/gateway/"] },
 ];
 

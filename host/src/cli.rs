@@ -12,6 +12,7 @@ mod gateway_run;
 mod options;
 mod plan;
 mod progress;
+mod secret;
 mod tools;
 
 use std::process::ExitCode;
@@ -34,7 +35,8 @@ Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to
 tool failed where others succeeded, or `doctor` found a problem.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
-MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
+MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
+DOCKER_MCP_SECRET_KEY_FILE opens the encrypted file of secrets; DOCKER_MCP_CACHE moves the cache of compiled \
 components; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +50,9 @@ enum Command {
     /// Tools of the enabled servers
     #[command(subcommand)]
     Tools(tools::Command),
+    /// Secrets of servers: set, list, remove and export them
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Show the whole thing at work, with a sample server and without Docker
     Demo(demo::Arguments),
     /// Check what the gateway needs on this machine, and say what to fix
@@ -129,6 +134,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
         Command::Tools(command) => tools::run(command).await,
+        Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Version => {
@@ -150,11 +156,21 @@ fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
     let filter = match asked {
         None => EnvFilter::new(default),
         // Whatever is asked for: at debug these log whole requests, with environments and headers, and the transport
-        // logs addresses of remote servers, which may hold secrets, with its errors.
-        Some(filter) => ["bollard=info", "hyper=info", "h2=info", "reqwest=info", "rmcp=warn", "rmcp::transport=off"]
-            .into_iter()
-            .filter_map(|directive| directive.parse().ok())
-            .fold(filter, EnvFilter::add_directive),
+        // logs addresses of remote servers, which may hold secrets, with its errors. The keyring is reached over D-Bus.
+        Some(filter) => [
+            "zbus=info",
+            "keyring_core=info",
+            "zbus_secret_service_keyring_store=info",
+            "bollard=info",
+            "hyper=info",
+            "h2=info",
+            "reqwest=info",
+            "rmcp=warn",
+            "rmcp::transport=off",
+        ]
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive),
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()

@@ -82,8 +82,18 @@ impl World {
     }
 
     pub(crate) fn limited(component: Source, grants: &str, name: &str, entry: Entry, limits: Limits) -> Self {
+        Self::keeping(component, grants, name, entry, limits, Arc::new(Secrets))
+    }
+
+    pub(crate) fn keeping(
+        component: Source,
+        grants: &str,
+        name: &str,
+        entry: Entry,
+        limits: Limits,
+        secrets: Arc<dyn SecretStore>,
+    ) -> Self {
         let reaper = Reaper::new();
-        let secrets: Arc<dyn SecretStore> = Arc::new(Secrets);
         let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
             .image("img", |mut process| async move {
                 let _ = tokio::io::copy(&mut process.stdin, &mut tokio::io::sink()).await;

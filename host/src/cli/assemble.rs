@@ -30,8 +30,8 @@ use crate::resolve::{NetworkRule, ServerSettings, refusal};
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
-use crate::secrets::SecretStore;
 use crate::secrets::search_path::SearchPath;
+use crate::secrets::{Place, SecretStore};
 use crate::session::{Session, Sessions};
 
 /// How long the end of the process waits for containers to be removed.
@@ -99,7 +99,10 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     }
     let entries = servers::enabled(options, &own)?;
     let config = configuration::load(&own.of_kind("config.yaml", &options.config, &options.additional_config)?)?;
-    let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
+    let secrets: Arc<dyn SecretStore> = {
+        let place = Place::of_process(home.clone());
+        Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
+    };
     let cache = cache::usable(home.as_deref());
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
     let dry_run = matches!(mode, Mode::Plan(_));

@@ -52,8 +52,10 @@ pub(crate) struct ServerOptions {
     /// Enabled tools in addition to `--tools-config` or the default one
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) additional_tools_config: Vec<PathBuf>,
-    /// Where secrets are looked up: `.env` files with lines `secret.name=text`, and `docker-desktop`, in this order
-    #[arg(long, value_name = "SOURCE:...", default_value = "docker-desktop", help_heading = "Servers")]
+    /// Where secrets are looked up, in this order: `.env` files with lines `secret.name=text`, directories of files
+    /// such as `/run/secrets`, `env=PREFIX`, `docker-desktop`, `helper=NAME`, `docker-config`, `keyring`,
+    /// `encrypted-file`, and `default`: what `docker-mcp secret set` writes to
+    #[arg(long, value_name = "SOURCE:...", default_value = "default", help_heading = "Servers")]
     pub(crate) secrets: String,
     /// Processors that one server may use
     #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = cpu_millis, help_heading = "Limits")]

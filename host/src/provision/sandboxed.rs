@@ -3,13 +3,14 @@
 //!
 //! It decides nothing about containers itself and knows no engine.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use provisioning_core::Segment;
 use serde_json::{Map, Value as Json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,8 @@ pub struct SandboxedProvisioner {
     progress: Arc<dyn ImageProgress>,
     compiling: OnceLock<Compiling>,
     loaded: OnceCell<Result<Arc<Provisioner>, ProvisionError>>,
+    /// The keys of catalog entries that were warned about, each once.
+    warned: Mutex<BTreeSet<String>>,
 }
 
 type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
@@ -87,6 +90,7 @@ impl SandboxedProvisioner {
             progress: setup.progress,
             compiling: OnceLock::new(),
             loaded: OnceCell::new(),
+            warned: Mutex::default(),
         }
     }
 
@@ -199,6 +203,30 @@ impl SandboxedProvisioner {
         }
     }
 
+    /// Says so if an entry puts a secret into a container's arguments, where it is hidden from nobody.
+    async fn warn_of_arguments(&self, scope: &ServerScope) {
+        let Ok(envelope) = scope.envelope().await else { return };
+        let secrets = envelope.command.iter().flat_map(|value| value.segments()).filter_map(|segment| match segment {
+            Segment::Secret(name) => Some(format!("`{name}`")),
+            _ => None,
+        });
+        let secrets: BTreeSet<String> = secrets.collect();
+        if secrets.is_empty() {
+            return;
+        }
+        let key = match scope.tool() {
+            Some(tool) => format!("registry.{}.tools.{tool}.container.command", scope.name()),
+            None => format!("registry.{}.command", scope.name()),
+        };
+        if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+            let secrets = secrets.into_iter().collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                "`{key}` of the catalog puts secret {secrets} into the container's arguments, where `docker inspect` \
+                 and the list of processes show it; use `env` if the server can read it there"
+            );
+        }
+    }
+
     /// Fills in what only the host may know. In a forecast secrets keep their names.
     async fn remote(&self, scope: &ServerScope, handle: RemoteHandle) -> Result<Remote, ProvisionError> {
         let settings =
@@ -232,7 +260,10 @@ impl Provision for SandboxedProvisioner {
             prepared?;
             let task = Task::Provision(spec);
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.startup_timeout, cancel).await? {
-                Outcome::Container(running) => Ok(Endpoint::Container(running)),
+                Outcome::Container(running) => {
+                    self.warn_of_arguments(&scope).await;
+                    Ok(Endpoint::Container(running))
+                }
                 Outcome::Remote(handle) => Ok(Endpoint::Remote(self.remote(&scope, handle).await?)),
                 Outcome::Done | Outcome::Name(_) | Outcome::Completed(_) => Err(no_such_outcome()),
             }
@@ -263,8 +294,11 @@ impl Provision for SandboxedProvisioner {
             let provisioner = provisioner?;
             prepared?;
             let task = Task::RunTool(spec, tool.to_owned());
-            match self.run(provisioner, Some(scope), task, self.tool_timeout, cancel).await? {
-                Outcome::Completed(completed) => Ok(completed),
+            match self.run(provisioner, Some(Arc::clone(&scope)), task, self.tool_timeout, cancel).await? {
+                Outcome::Completed(completed) => {
+                    self.warn_of_arguments(&scope).await;
+                    Ok(completed)
+                }
                 Outcome::Done | Outcome::Name(_) | Outcome::Container(_) | Outcome::Remote(_) => Err(no_such_outcome()),
             }
         }

@@ -1,159 +1,233 @@
-//! Secrets from a Docker credential helper, such as Docker Desktop's, by its protocol: the key goes to standard
-//! input, JSON comes back. Nothing secret is ever an argument.
+//! Secrets in a Docker credential helper, such as Docker Desktop's, by its protocol: a verb is the argument, the key or
+//! the credential goes to standard input, JSON comes back. Nothing secret is ever an argument.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use provisioning_core::env_file;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
-use super::{SecretError, SecretStore, SecretText};
+use super::{Answer, SecretSource, SecretText, SourceError};
 
 /// How long a helper may take. It may ask the user to unlock a key chain.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 4 << 20;
+/// What the keys of secrets begin with, so that they are told from the credentials of registries. Docker Desktop's.
+const PREFIX: &str = "sm_";
+/// The user that a credential needs besides its secret.
+const USER: &str = "docker-mcp";
+/// The word in `--secrets` for Docker Desktop's store.
+pub const DOCKER_DESKTOP: &str = "docker-desktop";
 
 /// The secrets that a credential helper keeps.
 #[derive(Clone, Debug)]
 pub struct CredentialHelper {
+    /// How `--secrets` names it.
+    label: String,
     program: OsString,
 }
 
 impl CredentialHelper {
     /// The store of Docker Desktop: the program `docker-credential-desktop`.
     pub fn desktop() -> Self {
-        Self::new("docker-credential-desktop")
+        Self::new(DOCKER_DESKTOP, "docker-credential-desktop")
+    }
+
+    /// The program `docker-credential-NAME`.
+    ///
+    /// # Errors
+    /// If the name is a path or empty.
+    pub fn named(name: &str) -> Result<Self, String> {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+            return Err(format!(
+                "`{name}` names no credential helper; write what follows `docker-credential-` in its program, such as \
+                 `helper=pass`"
+            ));
+        }
+        Ok(Self::new(format!("helper={name}"), format!("docker-credential-{name}")))
     }
 
     /// A helper by its program.
-    pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { program: program.as_ref().to_owned() }
+    pub fn new(label: impl Into<String>, program: impl AsRef<OsStr>) -> Self {
+        Self { label: label.into(), program: program.as_ref().to_owned() }
     }
 
-    /// Asks the helper. None if the program is not installed.
-    async fn ask(&self, key: &str) -> std::io::Result<Option<Answer>> {
-        let mut command = Command::new(&self.program);
-        command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+    /// Whether there is such a program on the `PATH`, whether or not it works.
+    pub fn is_installed(&self) -> bool {
+        let program = Path::new(&self.program);
+        if program.components().count() > 1 {
+            return program.exists();
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_there = |directory: std::path::PathBuf| {
+            directory.join(program).exists()
+                || (cfg!(windows) && directory.join(program).with_extension("exe").exists())
         };
-        if let Some(mut stdin) = child.stdin.take() {
-            // A helper that does not read its input has answered already.
-            drop(stdin.write_all(key.as_bytes()).await);
+        std::env::split_paths(&path).any(is_there)
+    }
+
+    /// Runs the helper. None if it is not installed.
+    async fn run(&self, verb: &str, input: &[u8]) -> Result<Option<Output>, SourceError> {
+        let program = self.program.display();
+        match tokio::time::timeout(PATIENCE, self.talk(verb, input)).await {
+            Ok(Ok(output)) => Ok(Some(output)),
+            // A script whose interpreter is missing gives the same error: that is a broken store, not an absent one.
+            Ok(Err(error)) if error.kind() == ErrorKind::NotFound && !self.is_installed() => Ok(None),
+            Ok(Err(error)) => Err(self.error(&format!("`{program}` cannot be run: {error}; check its installation"))),
+            Err(_) => Err(self
+                .error(&format!("`{program}` did not answer within {} s; unlock the key chain", PATIENCE.as_secs()))),
         }
-        let mut output = Zeroizing::new(Vec::with_capacity(16 << 10));
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(MAX_BYTES).read_to_end(&mut output).await?;
+    }
+
+    async fn talk(&self, verb: &str, input: &[u8]) -> std::io::Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A helper that does not read its input has answered already.
+                drop(stdin.write_all(input).await);
+            }
+        };
+        // Large enough for almost all: a buffer that moves leaves copies behind that nobody wipes.
+        let mut answer = Zeroizing::new(Vec::with_capacity(64 << 10));
+        let read = async {
+            if let Some(stdout) = stdout {
+                stdout.take(MAX_BYTES).read_to_end(&mut answer).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let ((), read) = tokio::join!(write, read);
+        read?;
+        Ok(Output { success: child.wait().await?.success(), answer })
+    }
+
+    /// What a failed `verb` means. True if the helper says that it has no such credential.
+    fn is_missing(&self, verb: &str, output: &Output) -> Result<bool, SourceError> {
+        // The protocol says so on standard output, in words that are fixed.
+        if String::from_utf8_lossy(&output.answer).to_lowercase().contains("credentials not found") {
+            return Ok(true);
         }
-        let success = child.wait().await?.success();
-        Ok(Some(Answer { success, output }))
+        let hint = match self.label.as_str() {
+            DOCKER_DESKTOP => "is Docker Desktop running?",
+            _ => "is the store unlocked?",
+        };
+        Err(self.error(&format!(
+            "`{} {verb}` failed; {hint} Sources that can do without it are named with `--secrets`",
+            self.program.display()
+        )))
+    }
+
+    fn absent(&self) -> SourceError {
+        self.error(&format!("`{}` is not installed; install it, or choose another store", self.program.display()))
+    }
+
+    fn nonsense(&self, verb: &str) -> SourceError {
+        // Not with the parser's own message: it may quote what it read.
+        self.error(&format!("`{} {verb}` did not answer as the protocol says; update it", self.program.display()))
     }
 }
 
-struct Answer {
+struct Output {
     success: bool,
-    output: Zeroizing<Vec<u8>>,
+    answer: Zeroizing<Vec<u8>>,
 }
 
 /// What a helper answers to `get`.
 #[derive(serde::Deserialize)]
 struct Credential {
-    #[serde(rename = "Secret")]
-    secret: String,
+    #[serde(rename = "Secret", deserialize_with = "wiped")]
+    secret: Zeroizing<String>,
 }
 
-/// The key under which Docker Desktop keeps a secret of this name.
-fn key(name: &str) -> String {
-    format!("sm_{name}")
+fn wiped<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+    serde::Deserialize::deserialize(deserializer).map(Zeroizing::new)
+}
+
+/// What a helper is told with `store`.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NewCredential<'a> {
+    #[serde(rename = "ServerURL")]
+    server_url: &'a str,
+    username: &'a str,
+    secret: &'a str,
+}
+
+/// The key of a secret. None if the name cannot be said in the protocol, which is line by line: a name with a line
+/// break would ask for another key.
+fn key(name: &str) -> Option<String> {
+    env_file::is_name(name).then(|| format!("{PREFIX}{name}"))
 }
 
 #[async_trait]
-impl SecretStore for CredentialHelper {
-    async fn get(&self, name: &str) -> Result<SecretText, SecretError> {
-        let program = self.program.display();
-        let missing = |remedy| SecretError::Missing { name: name.to_owned(), remedy };
-        let unavailable = |reason| SecretError::Unavailable { name: name.to_owned(), reason };
-        // The protocol is line by line: a name with a line break would ask for another key.
-        if name.contains(char::is_control) {
-            return Err(missing("its name holds control characters; correct the catalog".to_owned()));
+impl SecretSource for CredentialHelper {
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Answer, SourceError> {
+        let Some(key) = key(name) else { return Ok(Answer::NotThere) };
+        let Some(output) = self.run("get", key.as_bytes()).await? else { return Ok(Answer::Absent("not installed")) };
+        if !output.success {
+            self.is_missing("get", &output)?;
+            return Ok(Answer::NotThere);
         }
-        let asked = tokio::time::timeout(PATIENCE, self.ask(&key(name))).await.map_err(|_| {
-            unavailable(format!("`{program}` did not answer within {} s; unlock the key chain", PATIENCE.as_secs()))
-        })?;
-        let answer = asked
-            .map_err(|error| unavailable(format!("`{program}` cannot be run: {error}; check its installation")))?;
-        let Some(answer) = answer else {
-            return Err(missing(format!(
-                "`{program}` is not installed: install Docker Desktop, or keep secrets in a file and pass it as \
-                 `--secrets FILE`"
-            )));
-        };
-        if !answer.success {
-            // The protocol says so on standard output, in words that are fixed.
-            let said = String::from_utf8_lossy(&answer.output).to_lowercase();
-            return Err(if said.contains("credentials not found") {
-                missing(format!("set it with `docker mcp secret set {name}`"))
-            } else {
-                unavailable(format!("`{program} get` failed; is Docker Desktop running?"))
-            });
+        let credential: Credential = serde_json::from_slice(&output.answer).map_err(|_| self.nonsense("get"))?;
+        if credential.secret.is_empty() {
+            return Ok(Answer::NotThere);
         }
-        // Not with the parser's own message: it may quote what it read.
-        let credential: Credential = serde_json::from_slice(&answer.output)
-            .map_err(|_| unavailable(format!("`{program} get` did not answer with a credential; update it")))?;
-        Ok(SecretText::new(credential.secret))
+        Ok(Answer::Found(SecretText::from(credential.secret)))
+    }
+
+    fn remedy(&self, name: &str) -> Option<String> {
+        key(name).map(|_| format!("set it with `docker-mcp secret set --store {} {name}`", self.label))
+    }
+
+    async fn names(&self) -> Result<Vec<String>, SourceError> {
+        let Some(output) = self.run("list", b"").await? else { return Ok(Vec::new()) };
+        if !output.success {
+            self.is_missing("list", &output)?;
+            return Ok(Vec::new());
+        }
+        let all: BTreeMap<String, serde::de::IgnoredAny> =
+            serde_json::from_slice(&output.answer).map_err(|_| self.nonsense("list"))?;
+        Ok(all.keys().filter_map(|key| key.strip_prefix(PREFIX)).map(str::to_owned).collect())
+    }
+
+    async fn set(&self, name: &str, text: &SecretText) -> Result<(), SourceError> {
+        let key = key(name).ok_or_else(|| self.error(&env_file::NoName.to_string()))?;
+        let credential = NewCredential { server_url: &key, username: USER, secret: text.expose() };
+        // One byte of text is at most six of JSON.
+        let mut input = Zeroizing::new(Vec::with_capacity(key.len() + 6 * text.expose().len() + 128));
+        serde_json::to_writer(&mut *input, &credential).map_err(|_| self.error("the secret is no text"))?;
+        let output = self.run("store", &input).await?.ok_or_else(|| self.absent())?;
+        if !output.success {
+            self.is_missing("store", &output)?;
+            return Err(self.error("it cannot keep this secret"));
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str) -> Result<bool, SourceError> {
+        let Some(key) = key(name) else { return Ok(false) };
+        // Not all helpers say whether there was something to erase.
+        if !matches!(self.look_up(name).await?, Answer::Found(_)) {
+            return Ok(false);
+        }
+        let output = self.run("erase", key.as_bytes()).await?.ok_or_else(|| self.absent())?;
+        Ok(output.success || !self.is_missing("erase", &output)?)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    use super::*;
-
-    fn helper(directory: &Path, script: &str) -> CredentialHelper {
-        let path = directory.join("helper");
-        let staged = directory.join("staged");
-        std::fs::write(&staged, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o700)).unwrap();
-        std::fs::rename(&staged, &path).unwrap();
-        CredentialHelper::new(path)
-    }
-
-    const SCRIPT: &str = r#"
-        [ "$*" = get ] || exit 9
-        read -r key
-        case "$key" in
-          sm_github.token) printf '{"ServerURL":"x","Username":"mcp","Secret":"it is me"}' ;;
-          sm_broken) printf 'hunter2' ;;
-          sm_locked) printf 'hunter2'; exit 1 ;;
-          *) echo 'credentials not found in native keychain'; exit 1 ;;
-        esac"#;
-
-    #[tokio::test]
-    async fn a_secret_is_asked_for_on_standard_input_only() {
-        let directory = tempfile::tempdir().unwrap();
-        let helper = helper(directory.path(), SCRIPT);
-        assert_eq!(helper.get("github.token").await.unwrap().expose(), "it is me");
-        assert!(matches!(helper.get("other").await, Err(SecretError::Missing { .. })));
-        assert!(!helper.contains("x\nsm_github.token").await.unwrap());
-        for name in ["broken", "locked"] {
-            let error = helper.get(name).await.unwrap_err();
-            assert!(matches!(error, SecretError::Unavailable { .. }) && !error.to_string().contains("hunter2"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_helper_that_is_not_installed_has_nothing_and_says_so() {
-        let helper = CredentialHelper::new("/does/not/exist/docker-credential-desktop");
-        let message = helper.get("github.token").await.unwrap_err().to_string();
-        assert!(message.contains("is not installed") && message.contains("--secrets FILE"), "{message}");
-        assert!(!helper.contains("github.token").await.unwrap());
-    }
-}
+#[cfg(all(test, unix))]
+mod tests;

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use provisioning_core::env_file;
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
-use zeroize::Zeroizing;
 
-use super::{SecretError, SecretStore, SecretText};
+use super::permissions::{self, ReadError};
+use super::{Answer, SecretSource, SecretText, SourceError};
 
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
@@ -49,6 +48,12 @@ impl EnvFileStore {
     pub async fn new(path: impl Into<PathBuf>) -> Result<Self, EnvFileStoreError> {
         let store = Self { path: path.into() };
         store.read().await?;
+        if let Ok(metadata) = std::fs::metadata(&store.path)
+            && permissions::is_public(&store.path, &metadata)
+        {
+            let path = store.path.display();
+            tracing::info!("everybody on this machine may read secrets file `{path}`; `chmod 600` makes it private");
+        }
         Ok(store)
     }
 
@@ -58,35 +63,48 @@ impl EnvFileStore {
     }
 
     async fn read(&self) -> Result<Vec<env_file::Pair>, EnvFileStoreError> {
-        let fail = |source| EnvFileStoreError::Io { path: self.path.clone(), source };
         let wrong = |reason: String| EnvFileStoreError::Content { path: self.path.clone(), reason };
-        let file = tokio::fs::File::open(&self.path).await.map_err(fail)?;
-        // Grown beforehand: a buffer that moves leaves copies behind that nobody wipes.
-        let size = file.metadata().await.map_err(fail)?.len().min(MAX_BYTES);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 64));
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).await.map_err(fail)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(wrong(format!("it is larger than {} MiB; is it the right file?", MAX_BYTES >> 20)));
-        }
+        let path = self.path.clone();
+        let work = move || permissions::read(&path, MAX_BYTES, permissions::refuse_writable);
+        let (bytes, _) = permissions::off_thread(work).await.map_err(wrong)?.map_err(|error| match error {
+            ReadError::Io(source) => EnvFileStoreError::Io { path: self.path.clone(), source },
+            ReadError::Wrong(reason) => wrong(reason),
+        })?;
         let text =
             std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8 text; save it as UTF-8".to_owned()))?;
         env_file::parse(text).map_err(|error| wrong(error.to_string()))
     }
+
+    fn broken(&self, error: &EnvFileStoreError) -> SourceError {
+        self.error(&error.to_string())
+    }
 }
 
 #[async_trait]
-impl SecretStore for EnvFileStore {
-    async fn get(&self, name: &str) -> Result<SecretText, SecretError> {
-        let unavailable =
-            |error: EnvFileStoreError| SecretError::Unavailable { name: name.to_owned(), reason: error.to_string() };
-        let pairs = self.read().await.map_err(unavailable)?;
-        match env_file::get(&pairs, name).filter(|value| !value.is_empty()) {
-            Some(value) => Ok(SecretText::new(value.as_str().to_owned())),
-            None => Err(SecretError::Missing {
-                name: name.to_owned(),
-                remedy: format!("add `{name}=...` to `{}`", self.path.display()),
-            }),
-        }
+impl SecretSource for EnvFileStore {
+    fn label(&self) -> String {
+        format!("file `{}`", self.path.display())
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Answer, SourceError> {
+        let pairs = self.read().await.map_err(|error| self.broken(&error))?;
+        Ok(match env_file::get(&pairs, name).filter(|value| !value.is_empty()) {
+            Some(value) => Answer::Found(SecretText::from(value.clone())),
+            None => Answer::NotThere,
+        })
+    }
+
+    fn remedy(&self, name: &str) -> Option<String> {
+        env_file::is_name(name).then(|| format!("add `{name}=...` to `{}`", self.path.display()))
+    }
+
+    async fn names(&self) -> Result<Vec<String>, SourceError> {
+        let pairs = self.read().await.map_err(|error| self.broken(&error))?;
+        let mut names: Vec<String> = pairs.iter().map(|pair| pair.name.clone()).collect();
+        names.retain(|name| env_file::get(&pairs, name).is_some_and(|value| !value.is_empty()));
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 }
 
@@ -102,23 +120,21 @@ mod tests {
         (directory, store)
     }
 
-    #[tokio::test]
-    async fn a_changed_file_counts_at_once() {
-        let (_directory, store) = store("github.token=one\n").await;
-        assert_eq!(store.get("github.token").await.unwrap().expose(), "one");
-        std::fs::write(store.path(), "github.token=two\n").unwrap();
-        assert_eq!(store.get("github.token").await.unwrap().expose(), "two");
-        assert!(store.contains("github.token").await.unwrap());
+    async fn text(store: &EnvFileStore, name: &str) -> Option<String> {
+        match store.look_up(name).await.unwrap() {
+            Answer::Found(text) => Some(text.expose().to_owned()),
+            _ => None,
+        }
     }
 
     #[tokio::test]
-    async fn a_missing_or_empty_secret_says_which_line_to_add() {
-        let (_directory, store) = store("empty=\n").await;
-        for name in ["empty", "github.token"] {
-            let message = store.get(name).await.unwrap_err().to_string();
-            assert!(message.contains(&format!("add `{name}=...` to `")), "{message}");
-        }
-        assert!(!store.contains("empty").await.unwrap());
+    async fn a_changed_file_counts_at_once_and_an_empty_value_is_none() {
+        let (_directory, store) = store("github.token=one\nempty=\n").await;
+        assert_eq!(text(&store, "github.token").await.as_deref(), Some("one"));
+        assert_eq!(store.names().await.unwrap(), ["github.token"]);
+        std::fs::write(store.path(), "github.token=\"two\nlines\"\n").unwrap();
+        assert_eq!(text(&store, "github.token").await.as_deref(), Some("two\nlines"));
+        assert_eq!(text(&store, "empty").await, None);
     }
 
     #[tokio::test]
@@ -127,10 +143,19 @@ mod tests {
         assert!(error.to_string().contains("correct `--secrets`"));
         let (_directory, store) = store("").await;
         std::fs::write(store.path(), "A=1\nhunter2\n").unwrap();
-        let error = store.get("A").await.unwrap_err();
-        assert!(matches!(error, SecretError::Unavailable { .. }));
+        let error = store.look_up("A").await.unwrap_err();
         assert!(error.to_string().contains("line 2") && !error.to_string().contains("hunter2"), "{error}");
         std::fs::remove_file(store.path()).unwrap();
-        assert!(matches!(store.get("A").await, Err(SecretError::Unavailable { .. })));
+        assert!(store.look_up("A").await.is_err());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_everybody_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_directory, store) = store("A=1\n").await;
+        std::fs::set_permissions(store.path(), std::fs::Permissions::from_mode(0o606)).unwrap();
+        let error = store.look_up("A").await.unwrap_err();
+        assert!(error.to_string().contains("chmod o-w"), "{error}");
     }
 }

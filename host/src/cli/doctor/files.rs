@@ -70,8 +70,8 @@ pub(super) fn secret_store(place: &Place) -> Finding {
         Some(_) => Finding::ok(CHECK, "`docker-credential-desktop` is installed, which holds Docker Desktop's secrets"),
         None => Finding::warning(
             CHECK,
-            "`docker-credential-desktop` is not on the `PATH`, so there are no secrets by default",
-            "pass `--secrets FILE` with lines `secret.name=text`, or install Docker Desktop",
+            "`docker-credential-desktop` is not on the `PATH`, so there are no secrets of Docker Desktop",
+            "set secrets with `docker-mcp secret set`, pass `--secrets FILE`, or install Docker Desktop",
         ),
     }
 }

@@ -63,8 +63,8 @@ async fn a_machine_without_anything_has_one_problem_and_learns_what_to_do() {
     problem  engine         cannot reach the Docker Engine at `unix:///T/nowhere.sock` (from `DOCKER_HOST`): there is no such socket
                             fix: start it (`sudo systemctl start docker`, or open Docker Desktop) or set `DOCKER_HOST`
     ok       docker config  there is no `/T/home/.docker/config.json`, and none is needed for public images
-    warning  secrets        `docker-credential-desktop` is not on the `PATH`, so there are no secrets by default
-                            fix: pass `--secrets FILE` with lines `secret.name=text`, or install Docker Desktop
+    warning  secrets        `docker-credential-desktop` is not on the `PATH`, so there are no secrets of Docker Desktop
+                            fix: set secrets with `docker-mcp secret set`, pass `--secrets FILE`, or install Docker Desktop
     ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
     ok       sessions       `/T/home/.local/state/docker-mcp/sessions` is private and takes locks; it has 0 now
     ok       wasm           WebAssembly runs here
