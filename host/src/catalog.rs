@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod entry;
 mod read;
 mod shape;
+pub mod user_files;
 mod yaml;
 
 use std::collections::BTreeMap;
