@@ -16,6 +16,7 @@ use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::{Routed, is_embedded};
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
+use crate::catalog::user_files::features;
 use crate::catalog::{Catalog, Entry, configuration};
 use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
@@ -279,6 +280,12 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             Ok((Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, grants))
         }
         "kubernetes" | "k8s" => {
+            if !features::is_enabled(&super::user_files()?, features::KUBERNETES)? {
+                bail!(
+                    "kubernetes provisioner feature is not enabled; enable it with `docker mcp feature enable {}`",
+                    features::KUBERNETES
+                );
+            }
             bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
         }
         name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),

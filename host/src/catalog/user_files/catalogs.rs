@@ -294,3 +294,19 @@ pub fn add(
     })?;
     Ok(())
 }
+
+/// The entry of a server as it stands in the last catalog that has it, with all that this program does not know.
+///
+/// # Errors
+/// If a catalog cannot be read, or none has the server.
+pub fn entry(files: &UserFiles, server: &str) -> Result<Json, UserFileError> {
+    for path in paths(files)?.into_iter().rev() {
+        let content = to_json(&crate::catalog::yaml::read_text(&path)?, &path)?;
+        let named = |entry: &&Json| entry.get("name").and_then(Json::as_str) == Some(server);
+        let listed = content.get("servers").and_then(Json::as_array).into_iter().flatten().find(named);
+        if let Some(entry) = content.get("registry").and_then(|servers| servers.get(server)).or(listed) {
+            return Ok(entry.clone());
+        }
+    }
+    Err(UserFileError::Refused(format!("server `{server}` is in no catalog")))
+}
