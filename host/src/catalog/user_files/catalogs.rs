@@ -168,7 +168,7 @@ pub fn fork(files: &UserFiles, source: &str, name: &str) -> Result<(), UserFileE
 
 /// The beginning of a catalog; the names that pass [`check_name`] need no more than quotes.
 fn head(name: &str) -> String {
-    format!("name: \"{name}\"\ndisplayName: \"{name}\"\n")
+    format!("name: \"{name}\"\ndisplayName: \"{name}\"\nregistry: {{}}\n")
 }
 
 fn put_new(files: &UserFiles, name: &str, content: &str) -> Result<(), UserFileError> {

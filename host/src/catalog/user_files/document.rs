@@ -11,7 +11,7 @@ use std::str::FromStr as _;
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use thiserror::Error;
 use yaml_edit::{Document, Mapping};
 
@@ -60,12 +60,19 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Node, FileError> {
 
 /// Makes changes one after the other; `path` is for messages.
 pub(super) fn edit(text: &str, path: &Path, changes: &[Change]) -> Result<String, EditError> {
-    changes.iter().try_fold(text.to_owned(), |text, change| {
-        let before = parse(&text, path)?;
+    changes.iter().try_fold(text.to_owned(), |mut text, change| {
+        let mut before = parse(&text, path)?;
         let keys = match change {
             Change::Set(keys, _) | Change::Copy(keys, ..) | Change::Remove(keys) => keys.as_slice(),
         };
         check_maps(&before, keys).map_err(|complaint| complaint.in_file(path))?;
+        if let Change::Copy(..) = change
+            && lift(&before, keys, &Json::Null).0 != keys
+        {
+            // What is copied needs a place to stand in, in the style of a file rather than of an empty `{}`.
+            text = edit(&text, path, &[Change::Set(keys.to_vec(), json!({ "copied": "" }))])?;
+            before = parse(&text, path)?;
+        }
         let wanted = match change {
             Change::Set(_, value) => Some(value.clone()),
             Change::Copy(_, source, from) => {
@@ -164,7 +171,7 @@ impl Text<'_> {
         let own = own_lines(self.top, way.keys(), self.text.lines().count());
         let faithful = (!self.json || is_json(&after, self.path))
             && agrees(Some(self.top), Some(&found), way.keys(), &arrived)
-            && keeps_comments(self.text, &after, own);
+            && (self.json || keeps_comments(self.text, &after, &own));
         faithful.then_some(after)
     }
 }
@@ -329,37 +336,44 @@ fn same(one: &Node, other: &Node) -> bool {
     }
 }
 
-/// The lines, from 0, of the entry that a path leads to: its own comments may go with it.
-fn own_lines(top: &Node, keys: &[String], lines: usize) -> Range<usize> {
+/// The lines, from 0, of the entry that a path leads to, and its column, from 1: its own comments may go with it.
+fn own_lines(top: &Node, keys: &[String], lines: usize) -> (Range<usize>, usize) {
     let mut node = top;
-    let (mut start, mut end) = (0, lines);
+    let (mut start, mut end, mut column) = (0, lines, 0);
     for key in keys {
-        let Content::Map(entries) = &node.content else { return 0..0 };
-        let Some(index) = entries.iter().position(|(own, ..)| own == key) else { return 0..0 };
-        let place = |index: usize| entries.get(index).map(|(_, place, _)| place.line.saturating_sub(1));
-        start = place(index).unwrap_or(start);
-        end = place(index + 1).filter(|next| *next > start).unwrap_or(end).min(end.max(start + 1));
-        if let Some((_, _, inner)) = entries.get(index) {
+        let Content::Map(entries) = &node.content else { return (0..0, 0) };
+        let Some(index) = entries.iter().position(|(own, ..)| own == key) else { return (0..0, 0) };
+        let line = |index: usize| entries.get(index).map(|(_, place, _)| place.line.saturating_sub(1));
+        start = line(index).unwrap_or(start);
+        end = line(index + 1).filter(|next| *next > start).unwrap_or(end).min(end.max(start + 1));
+        if let Some((_, place, inner)) = entries.get(index) {
+            column = place.column;
             node = inner;
         }
     }
-    start..end
+    (start..end, column)
 }
 
-/// Whether every line with a comment is still there, apart from those of the changed entry itself.
-fn keeps_comments(before: &str, after: &str, own: Range<usize>) -> bool {
-    let comment = |line: &str| line.find('#').and_then(|at| line.get(at..)).map(|text| text.trim_end().to_owned());
-    let mut left: Vec<String> = after.lines().filter_map(comment).collect();
-    before.lines().enumerate().filter_map(|(number, line)| Some((number, line, comment(line)?))).all(
-        |(number, line, text)| {
-            if let Some(at) = left.iter().position(|kept| *kept == text) {
-                left.swap_remove(at);
-                return true;
-            }
-            // A comment alone on its line may be about what follows.
-            own.contains(&number) && !line.trim_start().starts_with('#')
-        },
-    )
+/// Whether every comment is still there, apart from those of the changed entry itself: behind its words, or alone on
+/// a line and further in than the entry. Others may be about what follows.
+fn keeps_comments(before: &str, after: &str, (own, column): &(Range<usize>, usize)) -> bool {
+    let mut left: Vec<&str> = after.lines().filter_map(comment).collect();
+    before.lines().enumerate().all(|(number, line)| {
+        let Some(text) = comment(line) else { return true };
+        if let Some(at) = left.iter().position(|kept| *kept == text) {
+            left.swap_remove(at);
+            return true;
+        }
+        let indent = line.chars().take_while(|character| character.is_whitespace()).count();
+        own.contains(&number) && (indent >= *column || !line.trim_start().starts_with('#'))
+    })
+}
+
+/// What looks like a comment in a line.
+fn comment(line: &str) -> Option<&str> {
+    let begins = |at: &usize| line.get(..*at).is_some_and(|before| !before.ends_with(|c: char| !c.is_whitespace()));
+    let at = line.match_indices('#').map(|(at, _)| at).find(begins)?;
+    line.get(at..).map(str::trim_end)
 }
 
 #[cfg(test)]

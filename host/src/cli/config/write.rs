@@ -21,8 +21,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let (text, from) = match arguments.content.as_str() {
         "-" => {
             let mut text = String::new();
-            let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES + 1);
-            { stdin }.read_to_string(&mut text).context("cannot read standard input")?;
+            let mut stdin = std::io::stdin().lock().take(MAX_FILE_BYTES + 1);
+            stdin.read_to_string(&mut text).context("cannot read standard input")?;
             ensure!(
                 text.len() as u64 <= MAX_FILE_BYTES,
                 "the configuration is larger than {} MiB",

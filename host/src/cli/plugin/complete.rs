@@ -15,9 +15,13 @@ const NO_FILES: u8 = 4;
 
 /// Prints what may follow. `words` begins with `mcp`; its last is what is being typed, which may be empty.
 pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
-    let last = words.len().saturating_sub(1);
+    let mut words = words.to_vec();
+    if words.len() < 2 {
+        words.resize(2, OsString::new());
+    }
+    let last = words.len() - 1;
     let directory = std::env::current_dir().ok();
-    let found = clap_complete::engine::complete(&mut Cli::command(), words.to_vec(), last, directory.as_deref())?;
+    let found = clap_complete::engine::complete(&mut Cli::command(), words, last, directory.as_deref())?;
     let mut out = String::new();
     for candidate in found.iter().filter(|candidate| !candidate.is_hide_set()) {
         // Writing to a string cannot fail.

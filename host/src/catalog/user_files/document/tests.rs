@@ -65,6 +65,14 @@ fn an_entry_is_removed_from_any_file_and_comments_about_others_stay() {
 }
 
 #[test]
+fn comments_inside_a_removed_entry_go_with_it_and_no_others() {
+    let text = "registry:\n  time:\n    # inside\n    ref: \"\" # behind\n  # about git\n  git: {}\n";
+    assert_eq!(changed(text, Change::Remove(keys("registry/time"))), "registry:\n  # about git\n  git: {}\n");
+    let text = "registry: {a: {description: \"#1 of all\"}, time: {}}\n";
+    assert!(!changed(text, Change::Remove(keys("registry/time"))).contains("time"));
+}
+
+#[test]
 fn a_change_that_changes_nothing_leaves_every_byte() {
     for (name, text) in AWKWARD {
         assert_eq!(changed(text, Change::Remove(keys("registry/absent"))), *text, "{name}");
@@ -105,6 +113,8 @@ fn an_entry_of_another_document_is_copied_as_it_stands() {
     let copy = || Change::Copy(keys("registry/x"), source.to_owned(), keys("registry/x"));
     let after = changed("name: n\nregistry:\n  y: {image: i}\n", copy());
     assert!(after.contains("# why") && after.contains("version: 1.10 # kept"), "{after}");
+    let fresh = changed("name: n\nregistry: {}\n", copy());
+    assert!(fresh.contains("# why") && fresh.contains("version: 1.10 # kept") && !fresh.contains("copied"), "{fresh}");
     // An alias cannot be copied without its anchor, so its content is.
     let aliased = "a: &a {image: i}\nregistry:\n  x: *a\n";
     let after =
