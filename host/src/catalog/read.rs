@@ -31,7 +31,8 @@ pub(super) fn catalog(text: &str) -> Result<(Entries, Vec<Note>), Complaint> {
     let mut top = At::new("", yaml::parse(text)?).fields()?;
     let mut notes = Vec::new();
     let place = top.place();
-    if !top.is_empty() && !top.has("registry") && !top.has("servers") {
+    // `displayName` is the head of a catalog that has no servers yet.
+    if !top.is_empty() && !["registry", "servers", "displayName"].iter().any(|key| top.has(key)) {
         let reason = "no catalog: `registry:` is missing; put the servers below it by name";
         return Err(Complaint::new(place, "", reason));
     }

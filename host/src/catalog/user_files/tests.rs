@@ -103,6 +103,9 @@ fn catalogs_come_and_go_with_their_files_and_notes_of_others_stay() {
     let (_home, files) = home();
     put(&files.catalog_index(), "{\"catalogs\": {\"team\": {\"displayName\": \"Team\", \"colour\": 1}}, \"x\": 2}");
     put(&files.catalog("team"), "registry:\n  a: {image: i}\n");
+    // What the existing gateway makes.
+    put(&files.catalog("empty"), "name: empty\ndisplayName: empty\n");
+    assert_eq!(catalogs::names_in("name: e\ndisplayName: E\n", Path::new("e")).unwrap().1.unwrap(), "E");
     catalogs::create(&files, "mine").unwrap();
     let taken = catalogs::create(&files, "MINE").unwrap_err().to_string();
     assert!(taken.contains("there is a catalog `mine` already"), "{taken}");
