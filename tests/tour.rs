@@ -174,6 +174,17 @@ fn catalogs_come_from_files_and_addresses_and_can_be_changed() {
         .step("catalog update")
         .step("catalog reset")
         .step("catalog list");
+    tour.file(
+        ".docker/mcp/catalogs/docker-mcp.yaml",
+        "name: docker-mcp\nregistry:\n  docker: {image: docker} # as it stands\n  time: {image: mcp/time}\n",
+    );
+    tour.step("catalog init")
+        .step("catalog show")
+        .step("catalog bootstrap out/start.yaml")
+        .show("out/start.yaml")
+        .step("catalog bootstrap out/start.yaml")
+        .step("catalog reset")
+        .step("catalog ls");
     tour.end("catalogs");
     assert!(fs::read_to_string(tour.path("out/ours.yaml")).unwrap().contains("# the clock"));
 }
@@ -250,7 +261,8 @@ fn tools_are_listed_counted_called_and_selected() {
         .step(&format!("tools call greet name=1 {sample}"))
         .step(&format!("tools call calculate {{\"expression\":\"6*7\"}} {sample}"))
         .step(&format!("tools call calculate expression=1/0 {sample}"))
-        .step(&format!("tools call date_math timestamp=2026-01-01T00:00:00Z days=one {sample}"))
+        .step(&format!("tools call date_math time=2026-01-01T00:00:00Z days=1 {sample}"))
+        .step(&format!("tools call date_math time=2026-01-01T00:00:00Z days=one {sample}"))
         .step(&format!("tools call nothing {sample}"))
         .step("tools call greet =x --catalog builtin:sample --servers sample")
         .step("catalog import team.yaml")

@@ -1,6 +1,7 @@
 //! `docker-mcp catalog`: the catalogs that a user has.
 
 mod add;
+mod bootstrap;
 mod create;
 mod export;
 mod fork;
@@ -44,6 +45,8 @@ pub(super) enum Command {
     Reset(reset::Arguments),
     /// Get Docker's catalog if it is not there
     Init(init::Arguments),
+    /// Write a file with two of Docker's servers as examples
+    Bootstrap(bootstrap::Arguments),
 }
 
 pub(super) async fn run(command: Command) -> anyhow::Result<Status> {
@@ -60,5 +63,6 @@ pub(super) async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Update(arguments) => update::run(arguments).await,
         Command::Reset(arguments) => reset::run(&arguments),
         Command::Init(arguments) => init::run(&arguments).await,
+        Command::Bootstrap(arguments) => bootstrap::run(&arguments).await,
     }
 }

@@ -310,3 +310,24 @@ pub fn entry(files: &UserFiles, server: &str) -> Result<Json, UserFileError> {
     }
     Err(UserFileError::Refused(format!("server `{server}` is in no catalog")))
 }
+
+/// The text of a catalog to start from: two servers of Docker's own.
+///
+/// # Errors
+/// If Docker's catalog cannot be read or has none of them.
+pub fn starter(files: &UserFiles) -> Result<String, UserFileError> {
+    let (source, path) = text(files, DOCKER)?;
+    let content = to_json(&source, &path)?;
+    let keys = |server: &str| vec!["registry".to_owned(), server.to_owned()];
+    let copies: Vec<Change> = ["dockerhub", "docker"]
+        .into_iter()
+        .filter(|server| content.get("registry").and_then(|servers| servers.get(*server)).is_some())
+        .map(|server| Change::Copy(keys(server), source.clone(), keys(server)))
+        .collect();
+    if copies.is_empty() {
+        let reason =
+            format!("`{}` has neither `dockerhub` nor `docker`; `catalog fork` copies all of it", path.display());
+        return Err(UserFileError::Refused(reason));
+    }
+    Ok(document::edit("", &path, &copies)?)
+}
