@@ -11,7 +11,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Runs a program on a terminal of so many columns and rows. When it has shown the first part of an answer, the second
 /// is typed. Returns all that the terminal showed, and the exit code.
-pub fn run(mut command: Command, (columns, rows): (u16, u16), answers: &[(&str, &str)]) -> (String, i32) {
+pub(crate) fn run(mut command: Command, (columns, rows): (u16, u16), answers: &[(&str, &str)]) -> (String, i32) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();

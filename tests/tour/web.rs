@@ -6,10 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 const CATALOG: &str = "name: web\ndisplayName: From the web\nregistry:\n  page: {image: mcp/page, odd: 1}\n";
 
 /// Serves until the test ends; its thread goes with the process.
-pub struct Site(SocketAddr);
+pub(crate) struct Site(SocketAddr);
 
 impl Site {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -22,7 +22,7 @@ impl Site {
     }
 
     /// The address of a page.
-    pub fn at(&self, path: &str) -> String {
+    pub(crate) fn at(&self, path: &str) -> String {
         format!("http://{}{path}", self.0)
     }
 }

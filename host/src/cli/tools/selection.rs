@@ -90,7 +90,7 @@ fn server_of<'a>(catalog: &'a Catalog, tool: &str, server: Option<&str>) -> anyh
     }
     let having: Vec<&str> = catalog.names().filter(|name| offered(catalog, name).any(|own| own == tool)).collect();
     match having.as_slice() {
-        [one] => Ok(one),
+        [one] => Ok(*one),
         [] => {
             let all = catalog.names().flat_map(|name| offered(catalog, name));
             let near = near(tool, all).first().map(|near| format!("did you mean `{near}`?"));
