@@ -110,7 +110,10 @@ fn a_provisioner_that_cannot_be_used_ends_the_gateway() {
         ("--provisioner ./missing.wasm", "cannot read provisioner `./missing.wasm`"),
         ("--provisioner ./docker.wasm", "add `--grant "),
         ("--provisioner podman", "there is no built-in provisioner `podman`"),
-        ("--provisioner kubernetes", "not part of this version"),
+        (
+            "--provisioner kubernetes",
+            "kubernetes provisioner feature is not enabled; enable it with `docker mcp feature",
+        ),
     ];
     for (arguments, expected) in cases {
         let line = place.fails(&format!("{TIME} {arguments}"), 1);

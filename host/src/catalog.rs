@@ -12,6 +12,7 @@ pub mod files;
 mod read;
 mod schema;
 mod shape;
+pub mod user_files;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

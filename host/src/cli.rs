@@ -5,21 +5,32 @@
 
 mod assemble;
 mod cache;
+mod catalog;
+mod completion;
+mod config;
 mod demo;
 mod doctor;
+mod feature;
 mod gateway_reap;
 mod gateway_run;
+mod man;
 mod options;
+mod output;
 mod plan;
+mod plugin;
 mod progress;
 mod secret;
+mod server;
 mod tools;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::uptime;
+
+use crate::catalog::user_files::UserFiles;
 
 /// A gateway for MCP servers. Servers run in containers, or embedded as WebAssembly; the logic that deploys them runs
 /// in a sandbox and reaches only what it is granted.
@@ -34,6 +45,9 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
 tool failed where others succeeded, or `doctor` found a problem.
 
+Files: ~/.docker/mcp has the catalogs, the enabled servers and tools, and the configuration; features are in \
+config.json of DOCKER_CONFIG or ~/.docker.
+
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
 MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
 DOCKER_MCP_SECRET_KEY_FILE opens the encrypted file of secrets; DOCKER_MCP_CACHE moves the cache of compiled \
@@ -44,12 +58,23 @@ enum Command {
     /// The gateway that MCP clients connect to
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Catalogs: which servers there are
+    #[command(subcommand, visible_alias = "catalogs")]
+    Catalog(catalog::Command),
+    /// Servers: which of the catalogs' are enabled
+    #[command(subcommand)]
+    Server(server::Command),
+    /// Tools of the enabled servers
+    Tools(tools::Arguments),
+    /// Configuration of the servers
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Parts of the gateway that can be switched on
+    #[command(subcommand, visible_alias = "features")]
+    Feature(feature::Command),
     /// Components that decide how servers are deployed
     #[command(subcommand)]
     Provisioner(ProvisionerCommand),
-    /// Tools of the enabled servers
-    #[command(subcommand)]
-    Tools(tools::Command),
     /// Secrets of servers: set, list, remove and export them
     #[command(subcommand)]
     Secret(secret::Command),
@@ -57,8 +82,12 @@ enum Command {
     Demo(demo::Arguments),
     /// Check what the gateway needs on this machine, and say what to fix
     Doctor(doctor::Arguments),
+    /// Print a script that completes commands in a shell
+    Completion(completion::Arguments),
+    /// Write manual pages
+    Man(man::Arguments),
     /// Show the version
-    Version,
+    Version(version::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,7 +122,12 @@ enum Status {
 
 /// Parses the arguments of the process and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (arguments, name) = match plugin::start(std::env::args_os().collect()) {
+        plugin::Start::Done(code) => return code,
+        plugin::Start::Run(arguments, name) => (tools::gateway_arguments::expand(arguments), name),
+    };
+    let matches = Cli::command().bin_name(name).get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -129,19 +163,29 @@ fn message(error: &anyhow::Error) -> String {
 }
 
 async fn run(command: Command) -> anyhow::Result<Status> {
+    #[cfg(unix)]
+    plugin::end_with_docker();
     match command {
+        Command::Catalog(command) => catalog::run(command).await,
+        Command::Server(command) => server::run(command).await,
+        Command::Config(command) => config::run(command),
+        Command::Feature(command) => feature::run(command),
+        Command::Completion(arguments) => completion::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
         Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(*arguments).await,
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
-        Command::Tools(command) => tools::run(command).await,
+        Command::Tools(arguments) => tools::run(arguments).await,
         Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
-        Command::Version => {
-            println!("docker-mcp {}", env!("CARGO_PKG_VERSION"));
-            Ok(Status::Success)
-        }
+        Command::Version(arguments) => version::run(&arguments),
     }
+}
+
+/// The user's files.
+fn user_files() -> anyhow::Result<UserFiles> {
+    Ok(UserFiles::new(assemble::home().as_deref(), std::env::var_os("DOCKER_CONFIG"))?)
 }
 
 /// Sends logs to stderr: stdout belongs to the protocol and to data.
@@ -172,7 +216,7 @@ fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
         .filter_map(|directive| directive.parse().ok())
         .fold(filter, EnvFilter::add_directive),
     };
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = output::colours(std::io::stderr().is_terminal());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter)
@@ -206,7 +250,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 }

@@ -13,3 +13,4 @@ pub mod resolve;
 pub mod sandbox;
 pub mod secrets;
 pub mod session;
+mod tls;

@@ -49,7 +49,8 @@ pub(super) fn file(text: &str) -> Result<File, Complaint> {
     let mut notes = Vec::new();
     let place = top.place();
     let mut entries = Vec::new();
-    let is_catalog = top.is_empty() || top.has("registry") || top.has("servers");
+    // `displayName` is the head of a catalog that has no servers yet.
+    let is_catalog = top.is_empty() || ["registry", "servers", "displayName"].iter().any(|key| top.has(key));
     if is_catalog {
         catalog(&mut top, &mut entries, &mut notes)?;
         top.finish(ABOUT_CATALOG, &mut notes);

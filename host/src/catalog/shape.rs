@@ -158,6 +158,12 @@ impl Fields {
         items.into_iter().map(read).collect()
     }
 
+    /// Every key with its list of texts.
+    pub(super) fn all_texts(self) -> Result<BTreeMap<String, Vec<String>>, Complaint> {
+        let named = self.named().into_iter();
+        named.map(|(name, at)| Ok((name, at.items()?.into_iter().map(At::text).collect::<Result<_, _>>()?))).collect()
+    }
+
     pub(super) fn text_map(&mut self, key: &str) -> Result<BTreeMap<String, String>, Complaint> {
         let Some(at) = self.take(key) else { return Ok(BTreeMap::new()) };
         at.fields()?.named().into_iter().map(|(name, at)| Ok((name, at.text()?))).collect()

@@ -21,6 +21,8 @@ use crate::capability::container_runtime::routed::Routed;
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
 use crate::catalog::configuration;
 use crate::catalog::files::OwnFiles;
+use crate::catalog::user_files::features;
+use crate::catalog::{Catalog, Entry, configuration};
 use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
@@ -241,6 +243,12 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             Ok((Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, grants))
         }
         "kubernetes" | "k8s" => {
+            if !features::is_enabled(&super::user_files()?, features::KUBERNETES)? {
+                bail!(
+                    "kubernetes provisioner feature is not enabled; enable it with `docker mcp feature enable {}`",
+                    features::KUBERNETES
+                );
+            }
             bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
         }
         name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),

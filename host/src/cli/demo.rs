@@ -36,7 +36,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     println!("> tools/list");
     let offered = client.list_tools().await?;
     ensure!(!offered.is_empty(), "the sample server offered no tool");
-    tools::print_tools_text(&offered);
+    tools::print_tools_text(&offered)?;
 
     let call = Map::from_iter([("text".to_owned(), json!(arguments.text))]);
     println!("\n> tools/call text_stats {}", serde_json::to_string(&call)?);

@@ -3,7 +3,7 @@
 //! The deprecated HTTP+SSE transport is not spoken.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use rmcp::RoleClient;
@@ -28,7 +28,7 @@ pub(crate) fn connect(remote: &Remote) -> Result<Connection, String> {
                     offer streamable HTTP: set `remote.transport_type: streamable-http` and its URL"
             .to_owned());
     }
-    install_crypto();
+    crate::tls::install_provider();
     let mut headers = HashMap::new();
     for (name, value) in &remote.headers {
         let parsed = HeaderName::try_from(name.as_str())
@@ -45,15 +45,6 @@ pub(crate) fn connect(remote: &Remote) -> Result<Connection, String> {
     let (connection, side) = Connection::unconnected();
     tokio::spawn(pump(transport, connection.shared(), side));
     Ok(connection)
-}
-
-/// Installs the TLS provider that reqwest uses here, once in a process.
-fn install_crypto() {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        // Fails only if somebody else was first, and then there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
 }
 
 async fn pump(
