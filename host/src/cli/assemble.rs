@@ -21,6 +21,7 @@ use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
+use crate::policy::remote_hosts::RemoteHosts;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;
@@ -135,6 +136,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let gateway = GatewayOptions {
         startup_timeout: options.max_server_startup_timeout,
         long_lived: options.long_lived,
+        remote_hosts: Arc::new(RemoteHosts::new(options.allow_private_remote.clone(), |name| std::env::var(name).ok())),
         ..GatewayOptions::default()
     };
     Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })
@@ -198,7 +200,10 @@ fn runtimes(
 }
 
 /// The enabled entries, in the order of the flag or of the catalog.
-fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
+///
+/// # Errors
+/// If a catalog cannot be used, a server is unknown, or nothing is enabled.
+pub(super) fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
     let catalog = load_catalogs(options, home)?;
     if options.servers.is_empty() && !options.enable_all_servers {
         let names: Vec<&str> = catalog.names().take(10).collect();
