@@ -256,7 +256,7 @@ async fn mounts_are_read_only_and_inside_the_allowed_directories_unless_the_oper
     symlink(root.join("data"), root.join("inside")).unwrap();
     symlink("/etc", root.join("outside")).unwrap();
     let volume = format!("docker-mcp-test-{}", std::process::id());
-    let mount = "volumes: ['{{source}}:/mnt{{mode}}']";
+    let mount = "volumes: ['{{bind}}']";
     let entry = tools(
         "disableNetwork: true",
         &[
@@ -269,7 +269,7 @@ async fn mounts_are_read_only_and_inside_the_allowed_directories_unless_the_oper
     command.env("MCP_GATEWAY_DOCKER_BIND_ALLOW_WRITABLE_PATHS", root.join("work"));
     command.args(["gateway", "run"]).args(setup.selection(&["kit"]));
     let gateway = Gateway::connect(command).await;
-    let arguments = |path: &str, mode: &str| json!({"source": root.join(path), "mode": mode});
+    let arguments = |path: &str, mode: &str| json!({"bind": format!("{}:/mnt{mode}", root.join(path).display())});
 
     for path in ["data", "inside", "work"] {
         let name = if path == "inside" { "data" } else { path };
@@ -283,22 +283,25 @@ async fn mounts_are_read_only_and_inside_the_allowed_directories_unless_the_oper
     assert!(root.join("work/new").exists() && !root.join("data/new").exists());
 
     let outside = [
-        (json!({"source": root.join("outside"), "mode": ""}), "/etc"),
-        (json!({"source": root.join(".ssh"), "mode": ""}), ".ssh"),
-        (json!({"source": root.join("data"), "mode": ":rw"}), "MCP_GATEWAY_DOCKER_BIND_ALLOW_WRITABLE_PATHS"),
-        (json!({"source": "/", "mode": ""}), "/"),
-        (json!({"source": "/var/run/docker.sock", "mode": ""}), "/var/run"),
-        (json!({"source": "/home/somebody", "mode": ""}), "MCP_GATEWAY_DOCKER_BIND_ALLOWED_PATHS"),
-        (json!({"source": "/tmp/../etc", "mode": ""}), "/etc"),
+        (arguments("outside", ""), "/etc"),
+        (arguments(".ssh", ""), ".ssh"),
+        (arguments("data", ":rw"), "MCP_GATEWAY_DOCKER_BIND_ALLOW_WRITABLE_PATHS"),
+        (arguments("data", ":ro,shared"), "mode"),
+        (json!({"bind": "/:/mnt"}), "/"),
+        (json!({"bind": "/var/run/docker.sock:/mnt"}), "/var/run"),
+        (json!({"bind": "/home/somebody:/mnt"}), "MCP_GATEWAY_DOCKER_BIND_ALLOWED_PATHS"),
+        (json!({"bind": "/tmp/../etc:/mnt"}), "/etc"),
     ];
     for (arguments, expected) in outside {
         let refused = gateway.call("read", arguments.clone()).await.unwrap();
         let text = texts(&refused).concat();
         assert!(refused["isError"] == json!(true) && text.contains(expected), "{arguments}: {text}");
+        // The volume is named by where it comes from.
+        assert!(text.contains("volume `<argument:bind>`"), "{text}");
     }
 
     // A named volume is writable and keeps what is in it.
-    let named = json!({"source": volume, "mode": ""});
+    let named = json!({"bind": format!("{volume}:/mnt")});
     assert_eq!(gateway.text("write", named.clone()).await, "new\n");
     let kept = gateway.call("read", named).await.unwrap();
     assert!(texts(&kept).concat().contains("No such file"), "{kept}");

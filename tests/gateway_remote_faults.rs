@@ -215,3 +215,33 @@ async fn what_does_not_speak_tls_and_what_is_no_address_is_said() {
         assert!(reason.contains("correct `remote.url`") && !reason.contains("4711"), "{reason}");
     }
 }
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused_and_said() {
+    use rustls::pki_types::PrivateKeyDer;
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let shaken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&shaken);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if acceptor.accept(stream).await.is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    for transport in [RemoteTransport::StreamableHttp, RemoteTransport::Sse] {
+        let reason = failure(&near(scripted(format!("https://localhost:{port}/mcp"), transport))).await;
+        assert!(reason.contains("certificate that is not accepted") && reason.contains("SSL_CERT_FILE"), "{reason}");
+    }
+    assert_eq!(shaken.load(Ordering::SeqCst), 0, "nothing is sent to it");
+}

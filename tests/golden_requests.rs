@@ -120,6 +120,8 @@ async fn every_measured_row_makes_the_same_request_or_is_listed() {
             (_, false) => "listed",
         };
         *counted.get_mut(kind).unwrap() += 1;
+        let is_fault = row["quirk"] == json!(true) || id == "firecrawl/numbers";
+        assert!(is_fault || differences.is_empty(), "{id}: a difference needs a fault on the other side");
         for (instead, _) in differences {
             expected = match instead {
                 Instead::Refused(word) => Expected::Refused(word.to_owned()),
@@ -148,7 +150,7 @@ async fn every_measured_row_makes_the_same_request_or_is_listed() {
         }
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
-    assert_eq!(counted, BTreeMap::from([("same", 36), ("listed", 18), ("remote", 2)]), "every row counts");
+    assert_eq!(counted, BTreeMap::from([("same", 35), ("listed", 19), ("remote", 2)]), "every row counts");
 }
 
 /// What a row demands.

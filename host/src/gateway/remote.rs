@@ -61,7 +61,10 @@ async fn deliver(shared: &Shared, text: &[u8], look: impl Fn(&Value)) -> Option<
             shared.receive(Value::Array(batch)).await;
             Some(ids)
         }
-        Ok(_) => None,
+        Ok(_) => {
+            tracing::debug!("ignored an event that is no message");
+            None
+        }
         Err(error) => {
             let id = Skim::id_of(text)?;
             shared.unreadable(&id, &error.to_string()).await;

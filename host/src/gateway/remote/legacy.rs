@@ -35,10 +35,12 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
     shared.close(reason);
     messages.close();
     if let Some(endpoint) = endpoint.filter(|_| !is_over) {
-        // What was queued before the end, such as a cancellation.
+        // Notifications that were queued before the end, such as a cancellation; nobody waits for requests any more.
         let goodbye = async {
             while let Ok(message) = messages.try_recv() {
-                let _ = post(&http, &endpoint, &message).await;
+                if message.get("id").is_none() {
+                    let _ = post(&http, &endpoint, &message).await;
+                }
             }
         };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;

@@ -29,7 +29,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const RESUMES: u32 = 5;
 /// How long to wait before that, if the server does not say.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest that a server may ask to wait.
+/// The shortest and longest that a server may ask to wait.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How much of the body of an answer that is no success is read.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -111,11 +112,14 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
             under_way.insert(id, task);
         }
     }
-    // What was queued before the end, such as a cancellation, is still sent.
+    // Notifications that were queued before the end, such as a cancellation, are still sent. Requests are not: nobody
+    // waits for them any more.
     messages.close();
     let goodbye = async {
         while let Ok(message) = messages.try_recv() {
-            session.exchange(message).await;
+            if message.get("id").is_none() {
+                session.exchange(message).await;
+            }
         }
         shared.close(Closed::Dropped);
         if session.id.get().is_some() {
@@ -243,14 +247,16 @@ impl Session {
             match self.open(last.as_deref()).await {
                 Ok(Some(response)) => {
                     failures = 0;
-                    let mut events = Events::new(response);
+                    let (mut events, mut was_idle) = (Events::new(response), true);
                     while let Ok(Some(event)) = events.next().await {
+                        was_idle = false;
                         if !event.data.is_empty() {
                             self.take(event.data.as_bytes(), None).await;
                         }
                     }
                     last = events.last_id().map(str::to_owned).or(last);
-                    wait = pause(events.retry());
+                    // One that ends again and again without a word is asked for less and less often.
+                    wait = if was_idle { (wait * 2).min(LONGEST_PAUSE) } else { pause(events.retry()) };
                 }
                 // Most servers that have none say so with 405.
                 Ok(None) => return,
@@ -288,7 +294,7 @@ impl Session {
 }
 
 fn pause(retry: Option<u64>) -> Duration {
-    retry.map_or(PAUSE, Duration::from_millis).min(LONGEST_PAUSE)
+    retry.map_or(PAUSE, Duration::from_millis).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 fn is_initialize(message: &Value) -> bool {
