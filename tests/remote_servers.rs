@@ -12,12 +12,14 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use engine::Engine;
-use gateway::{PATIENCE, Setup};
+use gateway::{Gateway, PATIENCE, Setup};
 
 #[path = "end_to_end/engine.rs"]
 #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
@@ -153,4 +155,39 @@ async fn images_that_would_have_to_be_verified_are_refused_and_others_are_not() 
         let planned = setup.run(&run(server, &more)).await;
         assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
     }
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used_although_it_is_private_and_is_no_way_to_private_numbers() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let proxy = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut line = String::new();
+            let _ = BufReader::new(&mut stream).read_line(&mut line).await;
+            notes.lock().unwrap().push(line);
+            let _ =
+                stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    let setup = Setup::new();
+    let remote = |host: &str| format!("type: remote\nremote: {{url: 'http://{host}/mcp'}}");
+    setup.add("far", &remote("mcp.invalid"));
+    setup.add("near", &remote("10.255.255.1"));
+    setup.add("itself", &remote("localhost"));
+    let mut command = setup.command();
+    command.env("HTTP_PROXY", &proxy).env_remove("NO_PROXY").env_remove("no_proxy");
+    command.args(["gateway", "run"]).args(setup.selection(&["far", "near", "itself"]));
+    let gateway = Gateway::connect(command).await;
+    assert_eq!(gateway.tools().await, Vec::<String>::new());
+    let asked = asked.lock().unwrap().clone();
+    assert!(!asked.is_empty() && asked.iter().all(|line| line.contains("http://mcp.invalid/mcp")), "{asked:?}");
+    let log = gateway.log();
+    for refused in ["near", "itself"] {
+        let name = setup.name(refused);
+        assert!(log.lines().any(|line| line.contains(&name) && line.contains("--allow-private-remote")), "{log}");
+    }
+    assert!(gateway.close().await.success());
 }
