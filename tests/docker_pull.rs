@@ -119,3 +119,43 @@ async fn a_registry_that_cannot_be_reached_is_told_from_a_missing_image() {
     let error = within(runtime.prepare("127.0.0.1:1/x:1", &Quiet)).await.unwrap_err().to_string();
     assert!(error.contains("cannot reach the registry"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_gets_exactly_that_content_and_a_tag_that_is_there_stays_although_the_registry_moved_it() {
+    let Some(docker) = engine::engine().await else { return };
+    let Some(registry) = Registry::start(false).await else { return };
+    let (old, new) = (image(&docker, "pull-old").await, image(&docker, "pull-new").await);
+    let id = async |reference: &str| docker.inspect_image(reference).await.unwrap().id.unwrap();
+    let (old_id, new_id) = (id(&old).await, id(&new).await);
+    assert_ne!(old_id, new_id);
+    let config = tempfile::tempdir().unwrap();
+    let runtime = runtime_with_config(config.path());
+
+    let reference = registry.push(&docker, &old, "a/moved").await;
+    within(runtime.prepare(&reference, &Quiet)).await.unwrap();
+    let digests = docker.inspect_image(&reference).await.unwrap().repo_digests.unwrap();
+    let repository = reference.strip_suffix(":1").unwrap();
+    let digest = digests.into_iter().find(|digest| digest.starts_with(repository)).unwrap();
+    assert_eq!(registry.push(&docker, &new, "a/moved").await, reference);
+
+    let tag = bollard::query_parameters::TagImageOptionsBuilder::default().repo(repository).tag("1").build();
+    docker.tag_image(&old, Some(tag)).await.unwrap();
+    within(runtime.prepare(&reference, &Quiet)).await.unwrap();
+    assert_eq!(id(&reference).await, old_id, "an update is the operator's decision");
+    forget(&docker, &reference).await;
+
+    let with_tag = digest.replace('@', ":1@");
+    for exact in [&digest, &with_tag] {
+        within(runtime.prepare(exact, &Quiet)).await.unwrap();
+        assert_eq!(id(exact).await, old_id, "{exact}");
+    }
+    within(runtime.prepare(&reference, &Quiet)).await.unwrap();
+    assert_eq!(id(&reference).await, new_id);
+
+    let absent = format!("{repository}@sha256:{}", "0".repeat(64));
+    let error = within(runtime.prepare(&absent, &Quiet)).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Image { .. }), "{error}");
+    for image in [&reference, &digest, &old, &new] {
+        let _ = docker.remove_image(image, None::<bollard::query_parameters::RemoveImageOptions>, None).await;
+    }
+}

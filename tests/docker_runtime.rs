@@ -19,6 +19,8 @@ mod engine;
 mod proxy;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, HostConfig, NetworkConnectRequest, NetworkCreateRequest};
@@ -26,9 +28,12 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     StartContainerOptions, WaitContainerOptions,
 };
+use docker_mcp::capability::container_runtime::docker::DockerRuntime;
 use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Quiet, RunLimits, RuntimeError};
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::bind_mounts::BindPolicy;
+use docker_mcp::session::Session;
 use futures::StreamExt;
 use provisioning_core::value::Origin;
 use provisioning_core::{HostAlias, Network, SecurityProfile, Value, VolumeMount};
@@ -155,7 +160,37 @@ async fn a_refused_volume_is_named_by_where_it_comes_from() {
     request.spec.volumes = vec![VolumeMount { value, read_only: false }];
     let error = within(subject.runtime.start(request)).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Denied(_)));
-    assert_eq!(error.to_string(), "volume `<config:s.path>:/x` is forbidden");
+    let name = "volume `<config:s.path>:/x`";
+    assert_eq!(error.to_string(), format!("{name}: {name} is forbidden"), "what the check quotes is hidden too");
+    subject.expect_nothing_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_becomes_a_link_while_the_container_is_made_is_refused() {
+    let Some(subject) = engine::subject().await else { return };
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    let (mine, other) = (root.join("mine"), root.join("other"));
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::create_dir(&other).unwrap();
+    let volume = format!("{}:/x", mine.display());
+    // Whoever may write here waits for the moment after the check.
+    let (policy, swapped) = (BindPolicy::from_environment(|_| None), AtomicBool::new(false));
+    let check = Arc::new(move |volume: &str| {
+        let checked = policy.check(volume).map_err(|error| error.to_string());
+        if !swapped.swap(true, Ordering::SeqCst) {
+            std::fs::remove_dir(&mine).unwrap();
+            std::os::unix::fs::symlink(&other, &mine).unwrap();
+        }
+        checked
+    });
+    let session = Arc::new(Session::without_lock("no-lock".to_owned()));
+    let secrets = Arc::new(contract::OneSecret);
+    let runtime = DockerRuntime::new(engine::surroundings(), secrets, check, subject.reaper.clone(), session);
+    let mut request = subject.request(&subject.images.echo);
+    request.spec.volumes = vec![VolumeMount { value: Value::text(volume), read_only: false }];
+    let error = within(runtime.start(request)).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Denied(text) if text.contains("was replaced")), "{error}");
     subject.expect_nothing_left().await;
 }
 

@@ -19,6 +19,8 @@ mod mcp_servers;
 mod relay;
 #[path = "gateway_remote.rs"]
 mod remote;
+#[path = "gateway_remote_faults.rs"]
+mod remote_faults;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

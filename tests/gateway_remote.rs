@@ -7,6 +7,7 @@ use super::*;
 use async_trait::async_trait;
 use docker_mcp::capability::container_runtime::Completed;
 use docker_mcp::gateway::{HttpOptions, ServerStatus};
+use docker_mcp::policy::remote_hosts::RemoteHosts;
 use docker_mcp::provision::{Endpoint, Provision, ProvisionError, Remote, RemoteTransport};
 use docker_mcp::secrets::SecretText;
 use tokio::io::AsyncReadExt;
@@ -15,10 +16,10 @@ use tokio::net::TcpListener;
 const TOKEN: &str = "right-4711";
 
 /// Says where the remote server is.
-struct Elsewhere {
-    url: String,
-    headers: Vec<(&'static str, String)>,
-    transport: RemoteTransport,
+pub(crate) struct Elsewhere {
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) transport: RemoteTransport,
 }
 
 #[async_trait]
@@ -40,11 +41,22 @@ impl Provision for Elsewhere {
     }
 }
 
-/// A gateway in front of one remote server.
-fn near(elsewhere: Elsewhere) -> Gateway {
+/// A gateway in front of one remote server on this machine.
+pub(crate) fn near(elsewhere: Elsewhere) -> Gateway {
+    near_at(elsewhere, allowed(&["127.0.0.1", "localhost"]))
+}
+
+/// A gateway in front of one remote server, with other rules about where it may be.
+pub(crate) fn near_at(elsewhere: Elsewhere, remote_hosts: Arc<RemoteHosts>) -> Gateway {
     let entry: Entry = serde_json::from_value(json!({"type": "remote", "remote": {"url": "https://x/mcp"}})).unwrap();
-    let options = GatewayOptions { startup_timeout: Duration::from_secs(10), ..GatewayOptions::default() };
+    let options =
+        GatewayOptions { startup_timeout: Duration::from_secs(10), remote_hosts, ..GatewayOptions::default() };
     Gateway::start(vec![definition("far", entry)], Arc::new(elsewhere), options)
+}
+
+/// Private addresses are allowed for these hosts.
+pub(crate) fn allowed(hosts: &[&str]) -> Arc<RemoteHosts> {
+    Arc::new(RemoteHosts::new(hosts.iter().map(|host| host.parse().unwrap()).collect(), |_| None))
 }
 
 fn bearer(url: String, token: &str) -> Elsewhere {
@@ -68,7 +80,7 @@ async fn far() -> (Gateway, Arc<Servers>, String, tokio_util::sync::DropGuard) {
 }
 
 /// Why the remote server of a gateway is left out.
-async fn failure(gateway: &Gateway) -> String {
+pub(crate) async fn failure(gateway: &Gateway) -> String {
     gateway.complete().await;
     match gateway.status().pop() {
         Some((_, ServerStatus::Failed(reason))) => reason,
@@ -77,7 +89,7 @@ async fn failure(gateway: &Gateway) -> String {
 }
 
 /// A server that answers every request with these bytes, and how often it was asked.
-async fn canned(answer: String) -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+pub(crate) async fn canned(answer: String) -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -220,11 +232,14 @@ async fn what_a_remote_server_writes_into_an_error_is_not_shown() {
 }
 
 #[tokio::test]
-async fn the_deprecated_transport_and_impossible_headers_are_refused_with_advice() {
-    let sse =
-        Elsewhere { url: "http://127.0.0.1:1/sse".to_owned(), headers: Vec::new(), transport: RemoteTransport::Sse };
-    let reason = failure(&near(sse)).await;
-    assert!(reason.contains("set `remote.transport_type: streamable-http`"), "{reason}");
+async fn impossible_headers_are_refused_with_advice() {
     let reason = failure(&near(bearer("http://127.0.0.1:1/mcp".to_owned(), "two\nlines-4711"))).await;
     assert!(reason.contains("look for line breaks in the secret") && !reason.contains("4711"), "{reason}");
+    let reserved = Elsewhere {
+        url: "http://127.0.0.1:1/mcp".to_owned(),
+        headers: vec![("Mcp-Session-Id", "4711".to_owned())],
+        transport: RemoteTransport::StreamableHttp,
+    };
+    let reason = failure(&near(reserved)).await;
+    assert!(reason.contains("`Mcp-Session-Id`, which the transport sets itself"), "{reason}");
 }

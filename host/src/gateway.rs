@@ -36,6 +36,7 @@ use self::session::Principals;
 use self::turns::Turns;
 use self::upstream::Opening;
 use crate::catalog::Entry;
+use crate::policy::remote_hosts::RemoteHosts;
 use crate::provision::Provision;
 
 /// How many calls a kept server serves at once.
@@ -69,11 +70,13 @@ pub struct GatewayOptions {
     pub queue: usize,
     /// How soon kept servers that ended are started again.
     pub restart: RestartPolicy,
+    /// Where remote servers may be.
+    pub remote_hosts: Arc<RemoteHosts>,
 }
 
 impl Default for GatewayOptions {
-    /// Ten seconds to start, ten minutes to answer, a server per call, calls logged, five minutes of idleness;
-    /// calls at once and in the queue as the constants of this module say.
+    /// Ten seconds to start, ten minutes to answer, a server per call, calls logged, five minutes of idleness, remote
+    /// servers at public addresses only; calls at once and in the queue as the constants of this module say.
     fn default() -> Self {
         Self {
             startup_timeout: Duration::from_secs(10),
@@ -84,6 +87,7 @@ impl Default for GatewayOptions {
             calls_at_once: None,
             queue: QUEUED_CALLS,
             restart: RestartPolicy::default(),
+            remote_hosts: Arc::default(),
         }
     }
 }
@@ -147,7 +151,12 @@ pub(crate) struct Core {
 
 impl Core {
     fn opening(&self) -> Opening<'_> {
-        Opening { provision: self.provision.as_ref(), timeout: self.options.startup_timeout, tracker: &self.tracker }
+        Opening {
+            provision: self.provision.as_ref(),
+            timeout: self.options.startup_timeout,
+            remote_hosts: &self.options.remote_hosts,
+            tracker: &self.tracker,
+        }
     }
 
     fn is_long_lived(&self, server: &ServerDefinition) -> bool {

@@ -84,6 +84,15 @@ pub trait Provision: Send + Sync {
     /// See [`ProvisionError`].
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError>;
 
+    /// Fetches the images that a server and its ephemeral tools need, so that the first call does not wait for them.
+    /// Safe to repeat.
+    ///
+    /// # Errors
+    /// If one of them cannot be had.
+    async fn prepare(&self, _server: &str, _cancel: CancellationToken) -> Result<(), ProvisionError> {
+        Ok(())
+    }
+
     /// Runs an ephemeral tool to its end.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //!
 //! It reads no secret: it looks up which ones are set and refers to them by name. It knows nothing of guests.
 
+mod oauth;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -291,7 +293,7 @@ impl ServerScope {
     /// The remote server, with secrets in the address and headers as names.
     ///
     /// # Errors
-    /// If the entry declares none, or as for [`Self::environment`].
+    /// If the entry declares none, wants OAuth and there is no token for it, or as for [`Self::environment`].
     pub async fn remote(&self) -> Result<RemoteHandle, ResolveError> {
         let Some(transport) = self.remote_transport()? else {
             return Err(ResolveError::Entry(format!("server `{}` declares no remote address", self.name())));
@@ -306,11 +308,16 @@ impl ServerScope {
             Some(remote) => (remote.url.as_str(), Some(&remote.headers)),
             None => (entry.sse_endpoint.as_deref().unwrap_or_default(), None),
         };
-        let headers = headers
+        let mut headers = headers
             .into_iter()
             .flatten()
             .map(|(name, text)| Ok((name.clone(), resolve(text)?)))
             .collect::<Result<Vec<_>, ResolveError>>()?;
+        let is_authorised = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(names) = oauth::token_secrets(self.name(), entry.oauth.as_ref()).filter(|_| !is_authorised) {
+            let token = oauth::find(self.name(), &names, &*self.settings.secrets).await?;
+            headers.push(("Authorization".to_owned(), Value::concat([&Value::text("Bearer "), &token])));
+        }
         Ok(RemoteHandle { url: resolve(url)?, transport, headers })
     }
 

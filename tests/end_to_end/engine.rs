@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage};
-use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
+};
 use futures::TryStreamExt;
 
 /// How long the gateway may take to remove what it no longer needs.
@@ -63,6 +65,12 @@ impl Engine {
     pub(crate) async fn remove(&self, id: &str) {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         self.docker.remove_container(id, Some(options)).await.unwrap();
+    }
+
+    /// Removes a named volume.
+    #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
+    pub(crate) async fn remove_volume(&self, name: &str) {
+        self.docker.remove_volume(name, None::<RemoveVolumeOptions>).await.unwrap();
     }
 
     /// Waits until a server has this many containers.

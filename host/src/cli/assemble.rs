@@ -27,6 +27,7 @@ use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
+use crate::policy::remote_hosts::RemoteHosts;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::resolve::{NetworkRule, ServerSettings, refusal};
 use crate::sandbox::Limits;
@@ -161,6 +162,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
     let gateway = GatewayOptions {
         startup_timeout: options.max_server_startup_timeout,
         long_lived: options.long_lived,
+        remote_hosts: Arc::new(RemoteHosts::new(options.allow_private_remote.clone(), |name| std::env::var(name).ok())),
         ..GatewayOptions::default()
     };
     Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })

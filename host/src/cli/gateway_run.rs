@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::{Mode, assemble};
+use super::assemble::{self, Mode, assemble};
 use super::options::{self, ServerOptions};
 use super::{Status, plan, progress};
+use crate::catalog::Entry;
 use crate::gateway::{Gateway, HttpOptions};
 use crate::lease::Reaper;
 use crate::secrets::SecretText;
@@ -58,12 +59,19 @@ pub(super) struct Arguments {
     /// Seconds after which an HTTP session without requests ends, and with it the servers that are kept for it
     #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = options::seconds, help_heading = "Limits")]
     session_timeout: std::time::Duration,
+    /// Verify the signatures of Docker's own images (`mcp/…`). This version cannot, and refuses to run them with this flag;
+    /// without it they run unverified
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Servers")]
+    verify_signatures: Option<bool>,
     /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
+    if arguments.verify_signatures == Some(true) {
+        refuse_unverifiable(&assemble::enabled(&arguments.servers, assemble::home().as_deref())?)?;
+    }
     if arguments.dry_run {
         return plan::show(&arguments.servers, &[], plan::Format::Text).await;
     }
@@ -87,6 +95,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
             Some(listener)
         }
     };
+    let signed = assembled.servers.iter().filter(|server| signed_image(&server.entry).is_some()).count();
+    if arguments.verify_signatures.is_none() && signed > 0 {
+        tracing::warn!(
+            servers = signed,
+            "signatures of images are not verified by this version; `--verify-signatures=false` silences this"
+        );
+    }
     assembled.reap();
     let gateway = Gateway::start(
         std::mem::take(&mut assembled.servers),
@@ -125,6 +140,30 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let unusable = assembled.provisioner.failure().cloned();
     assembled.finish().await;
     result.and_then(|()| unusable.map_or(Ok(Status::Success), |error| Err(error.into())))
+}
+
+/// Fails closed: what cannot be verified does not run.
+fn refuse_unverifiable(entries: &[(String, Entry)]) -> anyhow::Result<()> {
+    let found = entries.iter().filter_map(|(name, entry)| Some((name, signed_image(entry)?)));
+    let found: Vec<String> = found.map(|(name, image)| format!("`{name}` (image `{image}`)")).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "`--verify-signatures` cannot be honoured for {}: this version does not verify signatures; leave these servers \
+         out, or run them unverified without the flag",
+        found.join(", ")
+    )
+}
+
+/// The first image of an entry that is one of Docker's own, which are signed: those in `mcp/` on Docker Hub.
+fn signed_image(entry: &Entry) -> Option<&str> {
+    let tools = entry.tools.iter().filter_map(|tool| tool.container.as_ref()).map(|container| container.image.as_str());
+    entry.image.as_deref().into_iter().chain(tools).find(|image| {
+        let hub = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
+        let path = hub.iter().find_map(|registry| image.trim().strip_prefix(registry)).unwrap_or(image.trim());
+        path.starts_with("mcp/")
+    })
 }
 
 /// The bearer token that clients must show, and a line on stderr that says so.
@@ -182,4 +221,23 @@ fn cancel_on_signal(token: CancellationToken) -> anyhow::Result<impl Future<Outp
             token.cancel();
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_own_images_are_those_in_mcp_on_docker_hub() {
+        let entry = |image: &str| Entry { image: Some(image.to_owned()), ..Entry::default() };
+        for own in ["mcp/time", "mcp/time@sha256:00", "docker.io/mcp/time", "index.docker.io/mcp/x", " mcp/x"] {
+            assert!(signed_image(&entry(own)).is_some(), "{own}");
+        }
+        for other in ["mcp-test/time:1", "ghcr.io/mcp/time", "localhost:5000/mcp/time", "busybox", "me/mcp/x"] {
+            assert!(signed_image(&entry(other)).is_none(), "{other}");
+        }
+        let refusal = refuse_unverifiable(&[("time".to_owned(), entry("mcp/time"))]).unwrap_err().to_string();
+        assert!(refusal.contains("`time` (image `mcp/time`)"), "{refusal}");
+        refuse_unverifiable(&[("x".to_owned(), entry("ghcr.io/x"))]).unwrap();
+    }
 }

@@ -8,6 +8,7 @@ use provisioning_core::Resources;
 
 use super::Verbosity;
 use crate::policy::grants::Grants;
+use crate::policy::remote_hosts::PrivateHost;
 
 /// Which servers, with which configuration, deployed by what.
 #[derive(Args, Clone, Debug)]
@@ -81,6 +82,10 @@ pub(crate) struct ServerOptions {
     /// The Docker context to use. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
     #[arg(long, value_name = "NAME", help_heading = "Deployment")]
     pub(crate) docker_context: Option<String>,
+    /// Remote servers at these hosts may be on this machine or in a private network; all others must have public
+    /// addresses
+    #[arg(long, value_name = "HOST[:PORT],...", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) allow_private_remote: Vec<PrivateHost>,
     #[command(flatten)]
     pub(crate) verbosity: Verbosity,
 }

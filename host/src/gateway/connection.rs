@@ -412,7 +412,7 @@ impl Shared {
     }
 
     /// An answer that cannot be read fails the request that it belongs to, and nothing else.
-    async fn unreadable(&self, id: &Value, reason: &str) {
+    pub(crate) async fn unreadable(&self, id: &Value, reason: &str) {
         tracing::warn!(reason, "the server sent a message that cannot be read");
         let message = format!("the server sent an answer that cannot be read: {reason}");
         let error = json!({ "code": RpcError::INTERNAL, "message": message });

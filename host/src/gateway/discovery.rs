@@ -56,6 +56,10 @@ async fn offer(
     cancel: &CancellationToken,
 ) -> Result<Offer, UpstreamError> {
     let ephemeral: Vec<Tool> = definition.entry.tools.iter().filter_map(ephemeral::definition).collect();
+    if !ephemeral.is_empty() {
+        let prepared = opening.provision.prepare(&definition.name, cancel.child_token()).await;
+        prepared.map_err(|source| UpstreamError::from_provision(&definition.name, source))?;
+    }
     if definition.entry.is_poci() {
         return Ok(Offer { tools: ephemeral, ..Offer::default() });
     }

@@ -7,6 +7,11 @@ use crate::capability::container_runtime::{Captured, Completed};
 use crate::catalog::Entry;
 use crate::catalog::entry::ToolEntry;
 
+/// How many lines of standard error are logged; the result of a tool that failed has more.
+const LOGGED_LINES: usize = 100;
+/// How much of each.
+const LOGGED_CHARS: usize = 1000;
+
 /// What clients are told of an ephemeral tool. `None` for tools of a server.
 pub(crate) fn definition(tool: &ToolEntry) -> Option<Tool> {
     tool.container.as_ref()?;
@@ -49,7 +54,8 @@ pub(crate) fn result(tool: &str, completed: &Completed) -> Value {
         let note = format!("tool `{tool}` ended with exit code {}", completed.exit_code);
         content.push(json!({ "type": "text", "text": note }));
     }
-    for line in String::from_utf8_lossy(&completed.stderr.bytes).lines() {
+    for line in String::from_utf8_lossy(&completed.stderr.bytes).lines().take(LOGGED_LINES) {
+        let line: String = line.chars().take(LOGGED_CHARS).collect();
         tracing::info!(tool, line, "standard error");
     }
     json!({ "content": content, "isError": failed })

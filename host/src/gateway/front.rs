@@ -142,11 +142,15 @@ impl Front {
         let cancel = self.core.cancel.child_token();
         let _cancels = cancel.clone().drop_guard();
         let run = self.core.provision.run_tool(server, tool, ephemeral::arguments(params), cancel.clone());
+        let limit = self.core.options.call_timeout;
         let completed = tokio::select! {
-            completed = run => completed,
+            completed = tokio::time::timeout(limit, run) => completed,
             () = caller.cancel.cancelled() => return Err(UpstreamError::Cancelled.into()),
         };
-        let completed = completed.map_err(|source| UpstreamError::Provision { server: server.to_owned(), source })?;
+        // Dropping the run ends and removes the container.
+        let completed = completed
+            .map_err(|_| CallError::TimedOut { server: server.to_owned(), seconds: limit.as_secs() })?
+            .map_err(|source| UpstreamError::from_provision(server, source))?;
         Ok(ephemeral::result(tool, &completed))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use super::connection::{AskError, Closed, Connection, RpcError};
 use super::remote;
 use crate::capability::container_runtime::StderrTail;
 use crate::lease::Lease;
+use crate::policy::remote_hosts::RemoteHosts;
 use crate::provision::{Endpoint, Provision, ProvisionError};
 
 /// The revision that servers are greeted with. They may answer with an older one.
@@ -130,12 +131,24 @@ pub(crate) enum UpstreamError {
     Cancelled,
 }
 
+impl UpstreamError {
+    /// Of a server that could not be provisioned.
+    pub(crate) fn from_provision(server: &str, source: ProvisionError) -> Self {
+        match source {
+            ProvisionError::Cancelled => Self::Cancelled,
+            source => Self::Provision { server: server.to_owned(), source },
+        }
+    }
+}
+
 /// How servers are opened.
 pub(crate) struct Opening<'a> {
     /// Provisions.
     pub provision: &'a dyn Provision,
     /// The bound on the handshake.
     pub timeout: Duration,
+    /// Where remote servers may be.
+    pub remote_hosts: &'a Arc<RemoteHosts>,
     /// Where the parting from a server is tracked, so that the end of the gateway can wait for it.
     pub tracker: &'a TaskTracker,
 }
@@ -175,12 +188,8 @@ impl Upstream {
         introduction: &Introduction,
         cancel: &CancellationToken,
     ) -> Result<Self, UpstreamError> {
-        let endpoint = opening.provision.provision(server, cancel.child_token()).await.map_err(|source| {
-            if matches!(source, ProvisionError::Cancelled) {
-                return UpstreamError::Cancelled;
-            }
-            UpstreamError::Provision { server: server.to_owned(), source }
-        })?;
+        let endpoint = opening.provision.provision(server, cancel.child_token()).await;
+        let endpoint = endpoint.map_err(|source| UpstreamError::from_provision(server, source))?;
         let mut upstream = Self {
             server: server.to_owned(),
             connection: None,
@@ -199,7 +208,7 @@ impl Upstream {
                 upstream.connection = Some(Connection::over_streams(running.streams.stdin, running.streams.stdout));
             }
             Endpoint::Remote(address) => {
-                let connection = remote::connect(&address)
+                let connection = remote::connect(&address, opening.remote_hosts)
                     .map_err(|reason| UpstreamError::Unusable { server: server.to_owned(), reason })?;
                 upstream.connection = Some(connection);
             }

@@ -171,8 +171,8 @@ impl SandboxedProvisioner {
         Ok(Arc::new(ServerScope::new(Arc::clone(settings), call)))
     }
 
-    /// Waits for the image of a server that runs in a container.
-    async fn prepare(&self, scope: &ServerScope, cancel: &CancellationToken) -> Result<(), ProvisionError> {
+    /// Waits for the image of a server or tool that runs in a container.
+    async fn fetch(&self, scope: &ServerScope, cancel: &CancellationToken) -> Result<(), ProvisionError> {
         let Some(image) = scope.image() else { return Ok(()) };
         if self.environment.session.dry_run || matches!(scope.remote_transport(), Ok(Some(_))) {
             return Ok(());
@@ -255,7 +255,7 @@ impl Provision for SandboxedProvisioner {
             let scope = self.scope(server, None)?;
             let spec = server_spec(&scope)?;
             // The image may be fetched while the component is still being compiled.
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(&scope, &cancel));
+            let (provisioner, prepared) = tokio::join!(self.ready(), self.fetch(&scope, &cancel));
             let provisioner = provisioner?;
             prepared?;
             let task = Task::Provision(spec);
@@ -270,6 +270,17 @@ impl Provision for SandboxedProvisioner {
         }
         .instrument(span)
         .await
+    }
+
+    async fn prepare(&self, server: &str, cancel: CancellationToken) -> Result<(), ProvisionError> {
+        let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
+        let tools = settings.entry.tools.iter().filter(|tool| tool.container.is_some());
+        let calls = tools.map(|tool| Some(ToolCall { tool: tool.clone(), arguments: Map::new() }));
+        let server_itself = (!settings.entry.is_poci()).then_some(None);
+        let scopes: Vec<ServerScope> =
+            server_itself.into_iter().chain(calls).map(|call| ServerScope::new(Arc::clone(settings), call)).collect();
+        let fetches = scopes.iter().map(|scope| self.fetch(scope, &cancel));
+        futures::future::try_join_all(fetches).await.map(drop)
     }
 
     async fn run_tool(
@@ -290,7 +301,7 @@ impl Provision for SandboxedProvisioner {
             };
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
             let spec = server_spec(&scope)?;
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(&scope, &cancel));
+            let (provisioner, prepared) = tokio::join!(self.ready(), self.fetch(&scope, &cancel));
             let provisioner = provisioner?;
             prepared?;
             let task = Task::RunTool(spec, tool.to_owned());

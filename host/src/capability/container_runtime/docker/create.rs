@@ -61,7 +61,10 @@ pub(super) fn body(
     }
     let (mut binds, mut volumes) = (Vec::new(), Vec::new());
     for mount in &spec.volumes {
-        let text = check_volume(&resolve(&mount.value)?)?;
+        let text = check_volume(&resolve(&mount.value)?).map_err(|error| match error {
+            RuntimeError::Denied(reason) => RuntimeError::Denied(format!("volume `{}`: {reason}", mount.value)),
+            other => other,
+        })?;
         match text.contains(':') {
             true => binds.push(if mount.read_only { read_only(&text) } else { text }),
             // A path alone is a volume without a name, which goes with the container.

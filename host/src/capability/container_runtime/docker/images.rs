@@ -1,6 +1,7 @@
 //! Images: whether the engine has them, and pulling those that it has not.
 //!
-//! An image that is there is never pulled again, whatever its tag: an update is the operator's decision.
+//! An image that is there is never pulled again, whatever its tag: an update is the operator's decision. A reference
+//! with a digest is there only if that very content is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 
 use super::client::Client;
 use super::credentials;
@@ -22,13 +24,21 @@ const INSPECT: Duration = Duration::from_secs(30);
 const PULL: Duration = Duration::from_secs(15 * 60);
 /// How long a pull may go without reporting anything.
 const IDLE: Duration = Duration::from_secs(60);
+/// How many images are pulled at once.
+const PULLS: usize = 4;
 /// How many layers of one image are counted.
 const LAYERS: usize = 1024;
 
 /// What is known about pulls under way.
-#[derive(Default)]
 pub(super) struct Images {
     pulls: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    slots: Semaphore,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { pulls: Mutex::default(), slots: Semaphore::new(PULLS) }
+    }
 }
 
 impl Images {
@@ -50,6 +60,8 @@ impl Images {
         if inspect(client, image).await?.is_some() {
             return Ok(());
         }
+        // Nobody closes it, so there is always a slot to wait for.
+        let _slot = self.slots.acquire().await;
         let credentials = credentials::find(config_directory, reference.registry()).await;
         tracing::info!(image, "pulling the image");
         let pull = pull(client, image, reference, credentials, progress);

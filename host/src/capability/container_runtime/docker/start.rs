@@ -10,6 +10,7 @@ use bollard::container::AttachContainerResults;
 use bollard::models::NetworkConnectRequest;
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, StartContainerOptions};
 use provisioning_core::Network;
+use provisioning_core::volume::Volume;
 use tokio::sync::oneshot;
 
 use super::Backend;
@@ -81,7 +82,7 @@ pub(super) async fn create(
     if is_abandoned() {
         return Err(abandoned());
     }
-    ask(backend, &ward, request, networks.first().map(String::as_str), &texts).await?;
+    let binds = ask(backend, &ward, request, networks.first().map(String::as_str), &texts).await?;
     for network in networks.iter().skip(1) {
         let connect = NetworkConnectRequest { container: ward.name().to_owned(), endpoint_config: None };
         client.call(Step::Network(network), QUICK, client.api().connect_network(network, connect)).await?;
@@ -91,23 +92,40 @@ pub(super) async fn create(
     }
     let options = AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).stderr(true).build();
     let attached = client.call(Step::Attach, QUICK, client.api().attach_container(ward.name(), Some(options))).await?;
+    check_again(backend, &binds).map_err(|error| texts.hide(error))?;
     if is_abandoned() {
         return Err(abandoned());
     }
     Ok(Prepared { lease, ward, attached, texts })
 }
 
-/// Sends the create request and keeps account of whether there may be a container now.
+/// Judges the mounts once more, right before the start: a source that has become a link since the create request leads
+/// elsewhere. What changes after this is not noticed.
+fn check_again(backend: &Backend, binds: &[String]) -> Result<(), RuntimeError> {
+    let source = |bind: &str| Volume::parse(bind).ok().and_then(|volume| volume.source);
+    for bind in binds {
+        let again = (backend.volume_check)(bind).map_err(RuntimeError::Denied)?;
+        if source(&again) != source(bind) {
+            return Err(RuntimeError::Denied(
+                "a directory to be mounted was replaced while the container was made; try again".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Sends the create request and keeps account of whether there may be a container now. Returns the mounts.
 async fn ask(
     backend: &Backend,
     ward: &Ward,
     request: &Request,
     network: Option<&str>,
     texts: &Texts,
-) -> Result<(), RuntimeError> {
+) -> Result<Vec<String>, RuntimeError> {
     let check = |volume: &str| (backend.volume_check)(volume).map_err(RuntimeError::Denied);
     let body = create::body(request, backend.session.at(), network, &mut |value| texts.get(value), &check)
         .map_err(|e| texts.hide(e))?;
+    let binds = body.host_config.as_ref().and_then(|host| host.binds.clone()).unwrap_or_default();
     let options = CreateContainerOptionsBuilder::default().name(ward.name()).build();
     ward.ask(backend.session.asking());
     let client = ward.client();
@@ -121,7 +139,7 @@ async fn ask(
             for warning in created.warnings {
                 tracing::debug!(container = ward.name(), warning, "the engine warns");
             }
-            Ok(())
+            Ok(binds)
         }
         Err(error) => {
             if error::is_answer(&error) {
