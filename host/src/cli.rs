@@ -35,7 +35,7 @@ tool failed where others succeeded, or `doctor` found a problem.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
 MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
-components; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
+components; DOCKER_MCP_IN_CONTAINER=1 says that the gateway runs in a container, which changes defaults of `gateway run`; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

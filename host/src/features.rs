@@ -23,7 +23,12 @@ pub fn is_enabled(directory: &Path, feature: &str) -> Result<bool, String> {
         Err(error) => return Err(format!("cannot read `{}`: {error}", path.display())),
     }
     let configuration: Value = serde_json::from_str(&text).map_err(|error| {
-        format!("cannot read `{}`: line {} column {} is not JSON; correct it", path.display(), error.line(), error.column())
+        format!(
+            "cannot read `{}`: line {} column {} is not JSON; correct it",
+            path.display(),
+            error.line(),
+            error.column()
+        )
     })?;
     let value = configuration.get("features").and_then(|features| features.get(feature));
     Ok(value.is_some_and(|value| value == "enabled" || value == true))

@@ -42,6 +42,10 @@ pub(crate) struct ServerOptions {
     /// catalog entry says `longLived`
     #[arg(long, help_heading = "Limits")]
     pub(crate) long_lived: bool,
+    /// Refuse servers whose catalog entry limits them to `allowHosts`, because that limit cannot be enforced yet. Servers
+    /// without it keep their network, as in the existing gateway; `disableNetwork: true` cuts one off
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Deployment")]
+    pub(crate) block_network: bool,
     /// What deploys the servers: `docker`, or the path of a component (`.wasm`)
     #[arg(long, value_name = "NAME|FILE", default_value = "docker", help_heading = "Deployment")]
     pub(crate) provisioner: String,

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::{Inventory, Offer, Status};
 use super::ephemeral;
+use super::inventory::{Inventory, Offer, Status};
 use super::servers::Server;
 use super::upstream::{Introduction, Opening, Upstream, UpstreamError};
 
@@ -21,12 +21,7 @@ const MAX_ITEMS: usize = 2_000;
 const MAX_BYTES: usize = 16 << 20;
 
 /// Discovers one server and records the outcome.
-pub(crate) async fn discover(
-    opening: &Opening<'_>,
-    definition: &Server,
-    index: usize,
-    inventory: &Inventory,
-) {
+pub(crate) async fn discover(opening: &Opening<'_>, definition: &Server, index: usize, inventory: &Inventory) {
     let started = tokio::time::Instant::now();
     let status = match offer(opening, definition, &definition.retired).await {
         Ok(offer) => {
@@ -50,11 +45,7 @@ pub(crate) async fn discover(
     inventory.record(index, status);
 }
 
-async fn offer(
-    opening: &Opening<'_>,
-    definition: &Server,
-    cancel: &CancellationToken,
-) -> Result<Offer, UpstreamError> {
+async fn offer(opening: &Opening<'_>, definition: &Server, cancel: &CancellationToken) -> Result<Offer, UpstreamError> {
     let admitted = opening.provision.admit(&definition.name);
     admitted.map_err(|source| UpstreamError::Provision { server: definition.name.clone(), source })?;
     let ephemeral: Vec<Tool> = definition.entry.tools.iter().filter_map(ephemeral::definition).collect();

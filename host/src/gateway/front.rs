@@ -23,9 +23,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::guard::Call;
 use super::http::Principal;
 use super::inventory::LateChanges;
-use super::guard::Call;
 use super::relay::{CallError, Caller, forward, turn};
 use super::servers::Server;
 use super::session::Session;

@@ -138,7 +138,11 @@ async fn ask(
 /// Reads an answer. It becomes the client's, so it must be as the protocol has it.
 fn result(answer: &[u8]) -> Result<Value, String> {
     let result: Value = serde_json::from_slice(answer).map_err(|error| {
-        format!("it is no JSON (line {} column {}); it must be a tool's result, or nothing", error.line(), error.column())
+        format!(
+            "it is no JSON (line {} column {}); it must be a tool's result, or nothing",
+            error.line(),
+            error.column()
+        )
     })?;
     let has_content = result.get("content").is_some_and(Value::is_array) || result.get("structuredContent").is_some();
     let mut whole = result.clone();
@@ -147,7 +151,9 @@ fn result(answer: &[u8]) -> Result<Value, String> {
         fields.entry("content").or_insert_with(|| json!([]));
     }
     if !has_content || serde_json::from_value::<CallToolResult>(whole).is_err() {
-        return Err("it is no result of a tool, such as `{\"content\": [{\"type\": \"text\", \"text\": \"…\"}]}`".to_owned());
+        return Err(
+            "it is no result of a tool, such as `{\"content\": [{\"type\": \"text\", \"text\": \"…\"}]}`".to_owned()
+        );
     }
     Ok(result)
 }

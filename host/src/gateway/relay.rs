@@ -141,10 +141,7 @@ pub(crate) async fn forward(
 ///
 /// # Errors
 /// [`UpstreamError::Busy`].
-pub(crate) async fn turn<'a>(
-    core: &Core,
-    server: &'a Server,
-) -> Result<SemaphorePermit<'a>, UpstreamError> {
+pub(crate) async fn turn<'a>(core: &Core, server: &'a Server) -> Result<SemaphorePermit<'a>, UpstreamError> {
     let busy = |crowded| UpstreamError::Busy {
         server: server.name.clone(),
         at_once: server.turns.at_once(),

@@ -87,10 +87,8 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
         let mut open = sessions.open();
         if open.len() >= sessions.most {
             tracing::warn!(most = sessions.most, "turned a client away: there are too many sessions");
-            let text = format!(
-                "the gateway has {} sessions already: close one, or raise `--max-sessions`\n",
-                sessions.most
-            );
+            let text =
+                format!("the gateway has {} sessions already: close one, or raise `--max-sessions`\n", sessions.most);
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], text).into_response();
         }
         open.insert(id.clone(), Session { incoming, used });
