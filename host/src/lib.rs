@@ -8,6 +8,7 @@ pub mod features;
 pub mod gateway;
 pub mod intercept;
 pub mod lease;
+pub mod mcp_registry;
 pub mod policy;
 pub mod private_directory;
 pub mod provision;

@@ -47,6 +47,28 @@ async fn flags_of_clusters_are_named_as_without_effect() {
     assert!(gateway.close().await.success());
 }
 
+#[tokio::test]
+async fn a_server_of_an_mcp_registry_is_enabled_with_those_of_the_catalog() {
+    let Some(_engine) = Engine::find().await else { return };
+    let described = json!({"server": {"name": "io.example/everything", "description": "Everything", "packages": [
+        {"registryType": "npm", "identifier": "everything"},
+        {"registryType": "oci", "identifier": "mcp-test/everything", "version": "1", "transport": {"type": "stdio"},
+         "environmentVariables": [{"name": "GREETING", "value": "hello from the registry"}]}]}, "_meta": {}});
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/v0/servers/everything/versions/latest", listener.local_addr().unwrap());
+    let route = axum::routing::get(|| async move { described.to_string() });
+    let registry = axum::Router::new().route("/v0/servers/everything/versions/latest", route);
+    tokio::spawn(async move { axum::serve(listener, registry).await });
+    let setup = Setup::new();
+    let mut command = setup.command();
+    command.args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample", "--mcp-registry", &address]);
+    let gateway = Gateway::connect(command).await;
+    let tools = gateway.tools().await;
+    assert!(tools.contains(&"greet".to_owned()) && tools.contains(&"echo".to_owned()), "{tools:?}");
+    assert!(gateway.text("get-env", json!({})).await.contains("hello from the registry"));
+    assert!(gateway.close().await.success());
+}
+
 /// Removes containers and a network when the test ends, however it does.
 struct Compose(Vec<String>, String);
 

@@ -21,6 +21,7 @@ use crate::features;
 use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::intercept::Containers;
 use crate::lease::Reaper;
+use crate::mcp_registry;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
@@ -111,6 +112,8 @@ pub(crate) struct Sources {
     options: ServerOptions,
     home: Option<PathBuf>,
     secrets: Arc<dyn SecretStore>,
+    /// Catalogs that were fetched, with the names of their servers.
+    fetched: Vec<(String, Catalog)>,
 }
 
 impl Sources {
@@ -119,8 +122,8 @@ impl Sources {
     /// # Errors
     /// If one cannot be used, a server is unknown, or nothing is enabled.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
-        let Self { options, home, secrets } = self;
-        let entries = enabled(options, home.as_deref())?;
+        let Self { options, home, secrets, fetched } = self;
+        let entries = enabled(options, home.as_deref(), fetched)?;
         let config = load_configuration(options, home.as_deref())?;
         let refused = entries.iter().filter_map(|(name, entry)| Some((name.clone(), refusal(options, name, entry)?)));
         let refused = refused.collect();
@@ -197,7 +200,8 @@ pub(crate) async fn assemble_screened(
     if let Some(screen) = screen {
         secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
     }
-    let sources = Sources { options: options.clone(), home: home.clone(), secrets: Arc::clone(&secrets) };
+    let fetched = fetch(options).await.context("--mcp-registry")?;
+    let sources = Sources { options: options.clone(), home: home.clone(), secrets: Arc::clone(&secrets), fetched };
     let loaded = sources.load()?;
     let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
@@ -302,9 +306,13 @@ fn runtimes(
 }
 
 /// The enabled entries, in the order of the flag or of the catalog.
-fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
-    let catalog = load_catalogs(options, home)?;
-    if options.servers.is_empty() && !options.enable_all_servers {
+fn enabled(
+    options: &ServerOptions,
+    home: Option<&Path>,
+    fetched: &[(String, Catalog)],
+) -> anyhow::Result<Vec<(String, Entry)>> {
+    let catalog = load_catalogs(options, home, fetched)?;
+    if options.servers.is_empty() && !options.enable_all_servers && fetched.is_empty() {
         let names: Vec<&str> = catalog.names().take(10).collect();
         bail!(
             "no server is enabled; name some with `--servers` or take all with `--enable-all-servers` (the catalog has {})",
@@ -314,19 +322,38 @@ fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(
     let names: Vec<String> = if options.enable_all_servers {
         catalog.names().map(str::to_owned).collect()
     } else {
-        options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        let named = options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        named.chain(fetched.iter().map(|(name, _)| name.clone())).collect()
     };
     Ok(catalog.select(&names)?)
 }
 
-fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Catalog> {
+/// Fetches what is not in files.
+async fn fetch(options: &ServerOptions) -> anyhow::Result<Vec<(String, Catalog)>> {
+    let mut fetched = Vec::new();
+    for address in &options.mcp_registry {
+        let (name, catalog) = mcp_registry::fetch(address).await.map_err(anyhow::Error::msg)?;
+        let (catalog, warnings) = Catalog::parse(&catalog.to_string(), Path::new(address))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        fetched.push((name, catalog));
+    }
+    Ok(fetched)
+}
+
+fn load_catalogs(
+    options: &ServerOptions,
+    home: Option<&Path>,
+    fetched: &[(String, Catalog)],
+) -> anyhow::Result<Catalog> {
     let mut paths = options.catalog.clone();
     if paths.is_empty() {
         let default = home.map(|home| home.join(DEFAULT_CATALOG)).filter(|path| path.exists());
-        let Some(default) = default else {
+        if default.is_none() && fetched.is_empty() {
             bail!("no catalog; pass one with `--catalog FILE` (`--catalog {SAMPLE_CATALOG}` to try it out)");
-        };
-        paths.push(default);
+        }
+        paths.extend(default);
     }
     let mut catalogs = Vec::with_capacity(paths.len());
     for path in &paths {
@@ -347,6 +374,7 @@ fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result
         });
         catalogs.push(catalog);
     }
+    catalogs.extend(fetched.iter().map(|(_, catalog)| catalog.clone()));
     Ok(Catalog::merge(catalogs))
 }
 

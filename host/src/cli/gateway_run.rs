@@ -24,7 +24,11 @@ use crate::secrets::SecretText;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     arguments.check()?;
+    let ignored = arguments.ignored();
     if arguments.dry_run {
+        if let Some(ignored) = ignored {
+            eprintln!("warning: {ignored}");
+        }
         return plan::show(&arguments.servers, &[], plan::Format::Text).await;
     }
     super::log_to_stderr(arguments.servers.verbosity, false);
@@ -40,7 +44,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     };
     let mode = Mode::Real(progress::on_stderr());
     let mut assembled = assemble_screened(&arguments.servers, mode, Reaper::new(), screen.as_ref()).await?;
-    arguments.warn_of_ignored();
+    if let Some(ignored) = ignored {
+        tracing::warn!("{ignored}");
+    }
     let options = gateway_options(&arguments, &assembled, screen);
     let http = listen(&arguments).await?;
     assembled.reap();

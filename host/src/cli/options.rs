@@ -16,6 +16,9 @@ pub(crate) struct ServerOptions {
     /// Default: ~/.docker/mcp/catalogs/docker-mcp.yaml
     #[arg(long, value_name = "FILE", help_heading = "Servers")]
     pub(crate) catalog: Vec<PathBuf>,
+    /// The address of a `server.json` in an MCP registry, whose server is enabled too. Repeat it for several
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) mcp_registry: Vec<String>,
     /// The servers to enable, by their names in the catalog
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) servers: Vec<String>,

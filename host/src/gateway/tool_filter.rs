@@ -16,7 +16,8 @@ enum Pattern {
 }
 
 impl ToolFilter {
-    /// Reads patterns: `*`, `TOOL`, `SERVER:TOOL` and `SERVER:*`, in whatever case. No pattern at all means all tools.
+    /// Reads patterns: `*`, `TOOL`, `SERVER:TOOL` and `SERVER:*`, in whatever case. No pattern at all, or none but
+    /// empty ones, means all tools.
     pub fn new(patterns: &[String]) -> Self {
         let read = |text: &String| {
             let text = text.trim().to_lowercase();
@@ -27,7 +28,9 @@ impl ToolFilter {
                 None => Pattern::Tool(text),
             }
         };
-        if patterns.is_empty() { Self(None) } else { Self(Some(patterns.iter().map(read).collect())) }
+        let given = patterns.iter().filter(|text| !text.trim().is_empty());
+        let patterns: Vec<Pattern> = given.map(read).collect();
+        if patterns.is_empty() { Self(None) } else { Self(Some(patterns)) }
     }
 
     /// Whether a tool passes, which is called `tool` by its server and `exposed` by clients.
@@ -77,6 +80,7 @@ mod tests {
     fn patterns_are_those_of_the_existing_gateway_in_any_case() {
         let cases = [
             ("", "a", "t", true),
+            (" ,", "a", "t", true),
             ("*", "a", "t", true),
             ("T", "a", "t", true),
             ("t", "a", "Tt", false),

@@ -162,8 +162,6 @@ struct Absent {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     central: bool,
     #[arg(long, hide = true)]
-    mcp_registry: Vec<String>,
-    #[arg(long, hide = true)]
     oci_ref: Vec<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     debug_dns: bool,
@@ -175,7 +173,7 @@ impl Arguments {
     /// # Errors
     /// At the first flag that cannot be honoured, with the reason.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        let Absent { profile, central, mcp_registry, oci_ref, debug_dns } = &self.absent;
+        let Absent { profile, central, oci_ref, debug_dns } = &self.absent;
         if profile.is_some() {
             bail!(
                 "`--profile` cannot be used: profiles are kept in a database of Docker Desktop; name the servers with \
@@ -186,12 +184,6 @@ impl Arguments {
             bail!(
                 "`--central` cannot be used: it lets each client choose servers and send secrets along with its \
                  requests; run a gateway for each set of servers, with `--servers` and `--secrets`"
-            );
-        }
-        if !mcp_registry.is_empty() {
-            bail!(
-                "`--mcp-registry` cannot be used: `server.json` files of MCP registries are not read yet; write a \
-                 catalog entry with the image or the address that it names, and pass it with `--catalog`"
             );
         }
         if !oci_ref.is_empty() {
@@ -220,8 +212,8 @@ impl Arguments {
         Ok(())
     }
 
-    /// Says which flags have no effect with the provisioner in use.
-    pub(super) fn warn_of_ignored(&self) {
+    /// Which flags have no effect with the provisioner in use, in a sentence.
+    pub(super) fn ignored(&self) -> Option<String> {
         let cluster = &self.cluster;
         let flags = [
             ("--kubeconfig", cluster.kubeconfig.is_some()),
@@ -233,9 +225,8 @@ impl Arguments {
             ("--cluster-config-name", cluster.cluster_config_name.is_some()),
         ];
         let given: Vec<&str> = flags.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
-        if !given.is_empty() {
-            tracing::warn!("{} without effect: only the provisioner `kubernetes` uses it", given.join(", "));
-        }
+        let named = given.join(", ");
+        (!given.is_empty()).then(|| format!("{named} without effect: only the provisioner `kubernetes` uses it"))
     }
 
     /// Whether files are followed.
