@@ -9,6 +9,8 @@ use provisioning_core::template::section_name;
 use reqwest::{Client, Url, redirect};
 use serde_json::{Map, Value, json};
 
+use crate::capability::container_runtime::routed::is_embedded;
+
 /// How long a registry may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How much it may answer.
@@ -119,6 +121,9 @@ impl Description {
             if host != "docker.io" && !image.starts_with(&format!("{host}/")) {
                 image = format!("{host}/{image}");
             }
+        }
+        if is_embedded(&image) {
+            return Err(format!("names `{image}`, which is no image of a registry"));
         }
         for variable in items(package, "environmentVariables").chain(items(package, "environment_variables")) {
             let name = text(variable, "name").ok_or("one of its variables has no `name`")?.to_owned();
@@ -274,6 +279,10 @@ mod tests {
             (json!({"servers": []}), "lists servers"),
             (json!({}), "describes no server"),
             (json!({"name": "x", "packages": [{"registryType": "pypi", "identifier": "x"}]}), "has neither an image"),
+            (
+                json!({"name": "x", "packages": [{"registryType": "oci", "identifier": "/tmp/x.wasm"}]}),
+                "names `/tmp/x.wasm`",
+            ),
             (
                 json!({"name": "x", "packages": [{"registryType": "oci", "identifier": "x",
                     "runtimeArguments": [{"type": "named", "name": "--privileged"}]}]}),

@@ -1,8 +1,8 @@
 //! `--block-secrets`: keeps secrets from passing between clients and servers.
 //!
 //! Two things count as secrets: text that looks like a credential of a well-known kind, and the texts of the secrets
-//! that this gateway itself has read. It only finds; what is refused, and in which words, is up to the gateway. It
-//! does not decode: a secret in base64, or cut into pieces, passes.
+//! that this gateway itself has read, as they are, escaped as in JSON, or in base64. It only finds; what is refused, and in
+//! which words, is up to the gateway. A secret that is cut into pieces, or encoded in another way, passes.
 
 mod known;
 mod patterns;
@@ -10,7 +10,10 @@ mod patterns;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use self::known::Known;
 use self::patterns::Patterns;
@@ -89,7 +92,16 @@ impl Screen {
 
     /// Remembers a secret, not its text.
     fn learn(&self, name: &str, secret: &SecretText) {
-        self.known.learn(name, secret.expose().as_bytes());
+        let text = secret.expose().trim();
+        self.known.learn(name, text.as_bytes());
+        if let Ok(escaped) = serde_json::to_string(text).map(Zeroizing::new) {
+            self.known.learn(name, escaped.trim_matches('"').as_bytes());
+        }
+        // Without the last group, which depends on what follows.
+        let whole = text.as_bytes().chunks_exact(3).flatten().copied().collect::<Vec<u8>>();
+        let whole = Zeroizing::new(whole);
+        self.known.learn(name, Zeroizing::new(STANDARD.encode(&*whole)).as_bytes());
+        self.known.learn(name, Zeroizing::new(URL_SAFE.encode(&*whole)).as_bytes());
     }
 }
 
@@ -146,6 +158,37 @@ mod tests {
             (json!({"content": [{"correct horse": 1}]}), secret),
         ] {
             assert_eq!(screen.find_in_result(&result), found, "{result}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_the_clothes_that_programs_put_on_it() {
+        let screen = Screen::new().unwrap();
+        screen.learn("key", &SecretText::new("say \"friend\" & enter?\n".to_owned()));
+        for text in [
+            "say \"friend\" & enter?".to_owned(),
+            json!({ "KEY": "say \"friend\" & enter?" }).to_string(),
+            STANDARD.encode("say \"friend\" & enter?"),
+            STANDARD.encode("say \"friend\" & enter?\n"),
+        ] {
+            assert_eq!(screen.find(&json!([text])), Some(Found::Secret("key".to_owned())), "{text}");
+        }
+        assert_eq!(screen.find(&json!("say friend and enter")), None);
+    }
+
+    #[test]
+    fn tmp_timing() {
+        let screen = Screen::new().unwrap();
+        for n in 0..10 {
+            screen.learn("key", &SecretText::new(format!("secret-number-{n}")));
+        }
+        for size in [100, 1000, 100_000] {
+            let value = json!({"content": [{"type": "text", "text": "The quick brown fox jumps over the lazy dog. ".repeat(size/45+1)}]});
+            let start = std::time::Instant::now();
+            for _ in 0..200 {
+                assert!(screen.find_in_result(&value).is_none());
+            }
+            eprintln!("TIMING {size}: {:?}", start.elapsed() / 200);
         }
     }
 

@@ -4,7 +4,7 @@
 //! start-up timeout; what arrives later is counted, so that clients can be told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Tool};
 use tokio::sync::watch;
@@ -105,17 +105,20 @@ pub(crate) struct Inventory {
     filter: ToolFilter,
     state: watch::Sender<Arc<Snapshot>>,
     deadline: Instant,
+    /// How many servers there were at first. What comes later is late, whenever it comes.
+    first: OnceLock<usize>,
 }
 
 impl Inventory {
     /// An inventory whose readers wait until `deadline` at most. It has the tools that the filter lets through.
     pub(crate) fn new(servers: Arc<Servers>, filter: ToolFilter, deadline: Instant) -> Self {
         let (state, _) = watch::channel(Arc::new(Snapshot::default()));
-        Self { servers, filter, state, deadline }
+        Self { servers, filter, state, deadline, first: OnceLock::new() }
     }
 
     /// Takes account of servers that came, went or changed places.
     pub(crate) fn rearrange(&self) {
+        self.first.get_or_init(|| self.servers.indices());
         self.state.send_modify(|snapshot| {
             let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
             next.status.resize(self.servers.indices(), Status::Pending);
@@ -175,7 +178,7 @@ impl Inventory {
 
     /// Records how the discovery of a server ended, or what it offers now.
     pub(crate) fn record(&self, server: usize, status: Status) {
-        let is_late = Instant::now() > self.deadline;
+        let is_late = Instant::now() > self.deadline || self.first.get().is_some_and(|first| server >= *first);
         self.state.send_modify(|snapshot| {
             let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
             if matches!(snapshot.status.get(server), None | Some(Status::Retired)) {
@@ -427,6 +430,7 @@ mod tests {
         assert!(!inventory.now().tool_routes.contains_key("of_a"));
         inventory.record(2, offer(&["of_a"]));
         assert_eq!(inventory.now().tool_routes["of_a"].server, 2);
+        assert_eq!(inventory.now().late.tools, 2, "clients have the lists without it");
     }
 
     #[test]

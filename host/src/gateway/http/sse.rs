@@ -148,7 +148,8 @@ async fn message(State(sessions): State<Arc<Sessions>>, request: Request) -> Res
     };
     let Ok(body) = to_bytes(request.into_body(), MAX_BODY).await else {
         let text = format!("the message cannot be read, or is longer than {} MiB\n", MAX_BODY >> 20);
-        return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+        // What is left of the body would be taken for the next request.
+        return (StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")], text).into_response();
     };
     let message: ClientJsonRpcMessage = match serde_json::from_slice(&body) {
         Ok(message) => message,
