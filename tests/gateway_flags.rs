@@ -65,7 +65,7 @@ async fn a_tool_that_the_filter_leaves_out_is_neither_listed_nor_called() {
     let error = gateway.call("text_stats", json!({"text": "x"})).await.unwrap_err().to_string();
     assert!(error.contains("tool `text_stats` is not enabled; `--tools` leaves it out"), "{error}");
     assert!(gateway.close().await.success());
-    let gateway = sample(&setup, &["--tools", "sample:*"]).await;
+    let gateway = sample(&setup, &["--tools", "sample:*", "--long-lived=true", "--block-network=false"]).await;
     assert!(gateway.tools().await.len() > 3);
     assert!(gateway.close().await.success());
 }

@@ -12,6 +12,7 @@ mod gateway_run;
 mod options;
 mod plan;
 mod progress;
+mod sources;
 mod tools;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
     /// Run the gateway until the client goes away or a signal ends it
+    #[command(after_help = gateway_run::EXAMPLES)]
     Run(Box<gateway_run::Arguments>),
     /// Remove the containers and networks of gateways that were killed. A starting gateway does it as well
     Reap(gateway_reap::Arguments),

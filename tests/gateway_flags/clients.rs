@@ -46,36 +46,37 @@ impl Served {
     }
 }
 
-/// A Python with the SDK, made once; none, with a line that says so, if this machine cannot make it and need not.
-async fn python() -> Option<&'static Path> {
-    static PYTHON: OnceCell<Option<PathBuf>> = OnceCell::const_new();
-    let python = PYTHON.get_or_init(|| async {
+/// The SDK for Python in a directory of its own, fetched once; none, with a line that says so, if this machine cannot
+/// have it and need not.
+async fn sdk() -> Option<&'static Path> {
+    static DIRECTORY: OnceCell<Option<PathBuf>> = OnceCell::const_new();
+    let directory = DIRECTORY.get_or_init(|| async {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(SDK.replace("==", "-"));
-        let python = directory.join("bin/python");
-        let run = async |program: &Path, arguments: &[&str]| {
-            let done = Command::new(program).args(arguments).arg(&directory).output().await;
-            done.is_ok_and(|output| output.status.success())
-        };
-        let has_sdk = async || {
-            let check = Command::new(&python).args(["-c", "import mcp.client.sse"]).output().await;
-            check.is_ok_and(|output| output.status.success())
-        };
-        if has_sdk().await {
-            return Some(python);
+        let is_there = async || succeeds(python(&directory).args(["-c", "import mcp.client.sse"])).await;
+        if is_there().await {
+            return Some(directory);
         }
-        let made = run(Path::new("python3"), &["-m", "venv", "--clear"]).await && {
-            let install = Command::new(&python).args(["-m", "pip", "install", "--quiet", SDK]).output().await;
-            install.is_ok_and(|output| output.status.success())
-        };
-        if made && has_sdk().await {
-            return Some(python);
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--upgrade", SDK, "--target"]).arg(&directory);
+        if succeeds(&mut pip).await && is_there().await {
+            return Some(directory);
         }
-        let reason = format!("no Python with venv and `{SDK}` from PyPI");
+        let reason = format!("no Python with pip and `{SDK}` from PyPI");
         assert!(std::env::var_os("DOCKER_MCP_REQUIRE_ENGINE").is_none(), "{reason}");
         eprintln!("skipped: {reason}");
         None
     });
-    python.await.as_deref()
+    directory.await.as_deref()
+}
+
+fn python(sdk: &Path) -> Command {
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", sdk).kill_on_drop(true);
+    python
+}
+
+async fn succeeds(command: &mut Command) -> bool {
+    command.output().await.is_ok_and(|output| output.status.success())
 }
 
 /// Lists the tools, calls one that works and one that is not there, and prints what came of it.
@@ -111,13 +112,13 @@ asyncio.run(main())
 
 #[tokio::test]
 async fn the_client_of_the_python_sdk_is_served_over_both_http_transports() {
-    let Some(python) = python().await else { return };
+    let Some(sdk) = sdk().await else { return };
     let setup = Setup::new();
     for (transport, path) in [("sse", "/sse"), ("streaming", "/mcp"), ("HTTP", "/mcp")] {
         let served = Served::start(&setup, &["--transport", transport]).await;
         assert!(served.address.ends_with(path), "{}", served.address);
-        let mut client = Command::new(python);
-        client.args(["-c", PROGRAM, &served.address, TOKEN, transport]).kill_on_drop(true);
+        let mut client = python(sdk);
+        client.args(["-c", PROGRAM, &served.address, TOKEN, transport]);
         let output = tokio::time::timeout(PATIENCE, client.output()).await.unwrap().unwrap();
         assert!(output.status.success(), "{transport}: {}", String::from_utf8_lossy(&output.stderr));
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();

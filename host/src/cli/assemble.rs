@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::cache;
 use super::options::ServerOptions;
+use super::sources::{self, Loaded, Sources};
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -18,14 +19,12 @@ use crate::capability::container_runtime::routed::{Routed, is_embedded};
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
 use crate::catalog::{Catalog, Entry, configuration};
 use crate::features;
-use crate::gateway::{GatewayOptions, ServerDefinition};
+use crate::gateway::GatewayOptions;
 use crate::intercept::Containers;
 use crate::lease::Reaper;
-use crate::mcp_registry;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
-use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
@@ -35,10 +34,10 @@ use crate::secrets::search_path::SearchPath;
 use crate::session::{Session, Sessions};
 
 /// The name of the catalog that is built in.
-const SAMPLE_CATALOG: &str = "builtin:sample";
+pub(super) const SAMPLE_CATALOG: &str = "builtin:sample";
 /// The catalog and the configuration that are used unless others are named, below the home directory.
-const DEFAULT_CATALOG: &str = ".docker/mcp/catalogs/docker-mcp.yaml";
-const DEFAULT_CONFIGURATION: &str = ".docker/mcp/config.yaml";
+pub(super) const DEFAULT_CATALOG: &str = ".docker/mcp/catalogs/docker-mcp.yaml";
+pub(super) const DEFAULT_CONFIGURATION: &str = ".docker/mcp/config.yaml";
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -95,86 +94,6 @@ pub(crate) enum Mode {
     Plan(Arc<PlanRuntime>),
 }
 
-/// What the files say about the enabled servers.
-#[derive(Clone)]
-pub(crate) struct Loaded {
-    /// The servers, in order.
-    pub(crate) servers: Vec<ServerDefinition>,
-    /// With what each is deployed.
-    pub(crate) settings: Vec<ServerSettings>,
-    /// Those that must not be deployed, and why.
-    pub(crate) refused: BTreeMap<String, String>,
-}
-
-/// The files, and what else is needed to read them.
-#[derive(Clone)]
-pub(crate) struct Sources {
-    options: ServerOptions,
-    home: Option<PathBuf>,
-    secrets: Arc<dyn SecretStore>,
-    /// Catalogs that were fetched, with the names of their servers.
-    fetched: Vec<(String, Catalog)>,
-}
-
-impl Sources {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// If one cannot be used, a server is unknown, or nothing is enabled.
-    pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
-        let Self { options, home, secrets, fetched } = self;
-        let entries = enabled(options, home.as_deref(), fetched)?;
-        let config = load_configuration(options, home.as_deref())?;
-        let refused = entries.iter().filter_map(|(name, entry)| Some((name.clone(), refusal(options, name, entry)?)));
-        let refused = refused.collect();
-        let servers: Vec<ServerDefinition> =
-            entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
-        let settings = servers.iter().map(|server| ServerSettings {
-            name: server.name.clone(),
-            entry: Arc::clone(&server.entry),
-            config: Arc::new(configuration::scope(&config, &server.name)),
-            secrets: Arc::clone(secrets),
-            resources: options.resources(),
-            long_lived: options.long_lived || server.entry.long_lived,
-        });
-        Ok(Loaded { settings: settings.collect(), servers, refused })
-    }
-
-    /// The files, whether they are there or not.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let Self { options, home, .. } = self;
-        let or_default = |given: &[PathBuf], usual: &str| match (given, home) {
-            ([], Some(home)) => vec![home.join(usual)],
-            (given, _) => given.to_vec(),
-        };
-        let mut files = or_default(&options.catalog, DEFAULT_CATALOG);
-        files.retain(|path| path.as_os_str() != SAMPLE_CATALOG);
-        files.extend(or_default(&options.config, DEFAULT_CONFIGURATION));
-        files
-    }
-}
-
-/// Why a server must not be deployed under these options.
-fn refusal(options: &ServerOptions, name: &str, entry: &Entry) -> Option<String> {
-    let has_no_network = entry.disable_network || entry.image.as_deref().is_some_and(is_embedded);
-    if entry.allow_hosts.is_empty() || has_no_network {
-        return None;
-    }
-    if options.block_network {
-        return Some(format!(
-            "server `{name}` may reach only {}, which cannot be enforced yet, so `--block-network` refuses it; set \
-             `disableNetwork: true` in its catalog entry, or leave out `--block-network`",
-            entry.allow_hosts.join(", ")
-        ));
-    }
-    tracing::warn!(
-        server = name,
-        "`allowHosts` is not enforced yet: this server can reach every host; set `disableNetwork: true` to cut it off, or \
-         use `--block-network` to refuse it"
-    );
-    None
-}
-
 /// As [`assemble_screened`], without a screen.
 ///
 /// # Errors
@@ -200,7 +119,7 @@ pub(crate) async fn assemble_screened(
     if let Some(screen) = screen {
         secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
     }
-    let fetched = fetch(options).await.context("--mcp-registry")?;
+    let fetched = sources::fetch(options).await.context("--mcp-registry")?;
     let sources = Sources { options: options.clone(), home: home.clone(), secrets: Arc::clone(&secrets), fetched };
     let loaded = sources.load()?;
     let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
@@ -306,7 +225,7 @@ fn runtimes(
 }
 
 /// The enabled entries, in the order of the flag or of the catalog.
-fn enabled(
+pub(super) fn enabled(
     options: &ServerOptions,
     home: Option<&Path>,
     fetched: &[(String, Catalog)],
@@ -326,20 +245,6 @@ fn enabled(
         named.chain(fetched.iter().map(|(name, _)| name.clone())).collect()
     };
     Ok(catalog.select(&names)?)
-}
-
-/// Fetches what is not in files.
-async fn fetch(options: &ServerOptions) -> anyhow::Result<Vec<(String, Catalog)>> {
-    let mut fetched = Vec::new();
-    for address in &options.mcp_registry {
-        let (name, catalog) = mcp_registry::fetch(address).await.map_err(anyhow::Error::msg)?;
-        let (catalog, warnings) = Catalog::parse(&catalog.to_string(), Path::new(address))?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        fetched.push((name, catalog));
-    }
-    Ok(fetched)
 }
 
 fn load_catalogs(
@@ -378,7 +283,7 @@ fn load_catalogs(
     Ok(Catalog::merge(catalogs))
 }
 
-fn load_configuration(
+pub(super) fn load_configuration(
     options: &ServerOptions,
     home: Option<&Path>,
 ) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {

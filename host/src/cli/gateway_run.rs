@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::arguments::Arguments;
 use self::arguments::Transport;
+pub(super) use self::arguments::{Arguments, EXAMPLES};
 use super::assemble::{Assembled, Mode, assemble_screened};
 use super::{Status, plan, progress};
 use crate::capability::container_runtime::routed::is_embedded;

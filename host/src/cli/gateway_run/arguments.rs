@@ -15,6 +15,18 @@ const PORT: u16 = 8811;
 /// What images of the existing gateway set to 1 where it runs in a container.
 const IN_CONTAINER: &str = "DOCKER_MCP_IN_CONTAINER";
 
+/// Shown below the flags.
+pub(in crate::cli) const EXAMPLES: &str = "\
+Examples:
+  docker-mcp gateway run --catalog builtin:sample --servers sample
+  docker-mcp gateway run --servers github,time --secrets docker-desktop:.env
+  docker-mcp gateway run --enable-all-servers --tools 'github:*,get_current_time' --transport streaming --port 8811
+  docker-mcp gateway run --servers time --interceptor 'before:exec:cat >> calls.jsonl'
+
+Flags with BOOL are on when given without a value; `=false` turns them off. Flags of the Docker MCP gateway that cannot \
+be honoured here (--profile, --central, --oci-ref, --debug-dns) end the command with the reason. docs/compatibility.md \
+compares them all.";
+
 /// How clients connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Transport {
@@ -44,7 +56,7 @@ pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     absent: Absent,
     /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     pub(super) dry_run: bool,
 }
 
@@ -62,7 +74,7 @@ pub(super) struct Clients {
     #[arg(long, value_name = "ADDRESS")]
     host: Option<IpAddr>,
     /// Serve HTTP without a bearer token. Without it the token is MCP_GATEWAY_AUTH_TOKEN, or a new one that is shown
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     pub(super) allow_unauthenticated: bool,
 }
 
@@ -78,10 +90,10 @@ pub(super) struct Calls {
     #[arg(long, value_name = "SPECIFICATION", value_parser = clap::value_parser!(Specification))]
     pub(super) interceptor: Vec<Specification>,
     /// Refuse calls and results that hold what looks like a credential, or a secret of the gateway's own
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub(super) block_secrets: bool,
     /// Log a line for each call of a tool
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub(super) log_calls: bool,
 }
 
@@ -111,11 +123,11 @@ pub(super) struct Limits {
 pub(super) struct Deployment {
     /// Follow changes of catalogs and configuration files while running; clients are told of new tools. Default: true,
     /// unless DOCKER_MCP_IN_CONTAINER is 1
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     watch: Option<bool>,
     /// Start no server: each runs already, in a container called `mcp-NAME` that passes its standard streams on at port
     /// 4444, on a network of the gateway's
-    #[arg(long = "static")]
+    #[arg(long = "static", value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     pub(super) prestarted: bool,
 }
 

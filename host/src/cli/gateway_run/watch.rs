@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
-use crate::cli::assemble::{Loaded, Sources};
+use crate::cli::sources::{Loaded, Sources};
 use crate::gateway::Gateway;
 use crate::provision::sandboxed::SandboxedProvisioner;
 
