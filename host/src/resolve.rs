@@ -64,7 +64,7 @@ pub fn refusal(entry: &Entry, configuration: Option<String>, rule: NetworkRule) 
     if rule == NetworkRule::Block && !entry.allow_hosts.is_empty() && !entry.disable_network {
         return Some(ResolveError::Forbidden(
             "`allowHosts` cannot be enforced yet, so the server does not start under `--block-network`; set \
-             `disableNetwork: true` in its catalog entry to run it without any network"
+             `disableNetwork: true` in its catalog entry to run it without any network, or leave out `--block-network`"
                 .to_owned(),
         ));
     }
@@ -81,6 +81,7 @@ impl From<SecretError> for ResolveError {
 }
 
 /// Everything that is known of one enabled server, apart from a call.
+#[derive(Clone)]
 pub struct ServerSettings {
     /// Its name in the catalog.
     pub name: String,

@@ -78,8 +78,8 @@ pub fn for_server(configuration: &Map<String, Json>, server: &str, entry: &Entry
     ServerConfiguration { scope, fault, warnings: findings.unusable }
 }
 
-/// The section of a server: under its own name, under the name that templates use, and keys that are spelt flat.
-fn section(configuration: &Map<String, Json>, server: &str) -> Map<String, Json> {
+/// The section of a server as the files have it, without defaults: under its own name, under the name that templates use, and keys that are spelt flat.
+pub fn section(configuration: &Map<String, Json>, server: &str) -> Map<String, Json> {
     let canonical = section_name(server);
     let mut section = Map::new();
     for name in [server, canonical.as_str()] {

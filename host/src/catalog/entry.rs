@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 /// A server of a catalog.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Entry {
     /// `server`, `remote` or `poci`; entries without it are servers.
@@ -193,7 +193,7 @@ fn check_env_name(key: &str, name: &str) -> Result<(), String> {
 }
 
 /// An environment variable.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct EnvironmentEntry {
     /// The variable's name.
@@ -203,7 +203,7 @@ pub struct EnvironmentEntry {
 }
 
 /// A secret.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct SecretEntry {
     /// The secret's name, such as `github.token`.
@@ -215,7 +215,7 @@ pub struct SecretEntry {
 }
 
 /// A remote server.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct RemoteEntry {
     /// The address; a template.
@@ -227,7 +227,7 @@ pub struct RemoteEntry {
 }
 
 /// A tool. For `poci` entries `container` says how to run it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ToolEntry {
     /// The tool's name.
@@ -245,7 +245,7 @@ pub struct ToolEntry {
 }
 
 /// What the policy of a catalog decided.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Decision {
     /// Whether it may be used. Absent means that it may.
@@ -262,7 +262,7 @@ impl Decision {
 }
 
 /// How an ephemeral tool is run.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ToolContainer {
     /// The image.

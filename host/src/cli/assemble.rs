@@ -1,7 +1,7 @@
 //! Puts the parts together as the flags say: catalog, configuration, secrets, engines, provisioner.
 
 mod legacy;
-mod servers;
+pub(super) mod servers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 
 use super::cache;
 use super::options::ServerOptions;
+use super::sources::{self, Loaded, Sources};
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -19,20 +20,19 @@ use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::Routed;
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
-use crate::catalog::configuration;
 use crate::catalog::files::OwnFiles;
 use crate::catalog::user_files::features;
-use crate::catalog::{Catalog, Entry, configuration};
-use crate::gateway::{GatewayOptions, ServerDefinition};
+use crate::gateway::GatewayOptions;
+use crate::intercept::Containers;
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::RemoteHosts;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
-use crate::resolve::{NetworkRule, ServerSettings, refusal};
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
+use crate::screen::{Screen, Screened};
 use crate::secrets::search_path::SearchPath;
 use crate::secrets::{Place, SecretStore};
 use crate::session::{Session, Sessions};
@@ -42,12 +42,16 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 /// Everything that a command works with.
 pub(crate) struct Assembled {
-    /// The enabled servers, in order.
-    pub(crate) servers: Vec<ServerDefinition>,
+    /// What the files say.
+    pub(crate) loaded: Loaded,
+    /// Where that can be read again.
+    pub(crate) sources: Sources,
     /// What deploys them.
     pub(crate) provisioner: Arc<SandboxedProvisioner>,
     /// How the gateway treats them.
     pub(crate) gateway: GatewayOptions,
+    /// Runs containers for interceptors; none for a plan.
+    pub(crate) containers: Option<Arc<Containers>>,
     /// Removes what is left.
     pub(crate) reaper: Reaper,
     /// What containers of this process belong to; none for a plan.
@@ -89,28 +93,46 @@ pub(crate) enum Mode {
     Plan(Arc<PlanRuntime>),
 }
 
-/// Puts the parts together. Fast: nothing is compiled, connected or pulled here.
+/// As [`assemble_screened`], without a screen.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+    assemble_screened(options, mode, reaper, None).await
+}
+
+/// Puts the parts together. Fast: nothing is compiled, connected or pulled here. The screen gets to know every secret
+/// that is read.
 ///
 /// # Errors
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
-pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+pub(crate) async fn assemble_screened(
+    options: &ServerOptions,
+    mode: Mode,
+    reaper: Reaper,
+    screen: Option<&Arc<Screen>>,
+) -> anyhow::Result<Assembled> {
     let home = home();
     let own = OwnFiles::of_home(home.as_deref());
     let mut begun = None;
     if matches!(mode, Mode::Real(_)) && legacy::is_wanted(options, &own) {
         begun = legacy::import(options, &own, &reaper, home.clone()).await;
     }
-    let entries = servers::enabled(options, &own)?;
-    let config = configuration::load(&own.of_kind("config.yaml", &options.config, &options.additional_config)?)?;
-    let secrets: Arc<dyn SecretStore> = {
+    let mut secrets: Arc<dyn SecretStore> = {
         let place = Place::of_process(home.clone());
         Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
     };
+    if let Some(screen) = screen {
+        secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
+    }
+    let fetched = sources::fetch(options).await.context("--mcp-registry")?;
+    let sources = Sources { options: options.clone(), own, secrets: Arc::clone(&secrets), fetched };
+    let loaded = sources.load()?;
     let cache = cache::usable(home.as_deref());
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
-    let (mut session, mut leftovers) = (None, None);
+    let (mut session, mut leftovers, mut containers) = (None, None, None);
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
@@ -120,31 +142,17 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
             };
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
             let (docker, runtime) = runtimes(options, home, embedding, &secrets, &reaper, &begun)?;
+            containers = Some(Arc::new(Containers {
+                runtime: Arc::clone(&runtime),
+                session: begun.id().to_owned(),
+                resources: options.resources(),
+                progress: Arc::clone(&progress),
+            }));
             session = Some(begun);
             leftovers = sessions.map(|sessions| (docker, sessions));
             (runtime, progress)
         }
     };
-    let servers: Vec<ServerDefinition> =
-        entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
-    let settings = servers.iter().map(|server| {
-        let own = configuration::for_server(&config, &server.name, &server.entry);
-        for reason in own.warnings {
-            tracing::warn!(
-                server = server.name,
-                "its configuration is not checked, because its schema cannot be used: {reason}"
-            );
-        }
-        ServerSettings {
-            name: server.name.clone(),
-            entry: Arc::clone(&server.entry),
-            config: Arc::new(own.scope),
-            secrets: Arc::clone(&secrets),
-            resources: options.resources(),
-            long_lived: options.long_lived || server.entry.long_lived,
-            refused: refusal(&server.entry, own.fault, NetworkRule::default()),
-        }
-    });
     let provisioner = SandboxedProvisioner::new(Setup {
         engine,
         component,
@@ -152,7 +160,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         // A plan is the same for the same input.
         session: session.as_ref().map_or_else(|| "planned".to_owned(), |session| session.id().to_owned()),
         runtime,
-        servers: settings.collect(),
+        servers: loaded.settings.clone(),
         startup_timeout: options.max_server_startup_timeout,
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
@@ -165,7 +173,8 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         remote_hosts: Arc::new(RemoteHosts::new(options.allow_private_remote.clone(), |name| std::env::var(name).ok())),
         ..GatewayOptions::default()
     };
-    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })
+    let provisioner = Arc::new(provisioner);
+    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, session, leftovers })
 }
 
 fn no_wasm(error: impl std::fmt::Display) -> anyhow::Error {

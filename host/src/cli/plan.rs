@@ -49,7 +49,7 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     if arguments.servers.servers.is_empty() && !arguments.servers.enable_all_servers {
         arguments.servers.servers.clone_from(&arguments.only);
     }
-    show(&arguments.servers, &arguments.only, arguments.output).await
+    show(&arguments.servers, &arguments.only, arguments.output, |_| Ok(())).await
 }
 
 /// What would happen for one server or tool.
@@ -66,17 +66,24 @@ struct Step {
 }
 
 /// Plans the enabled servers, or `only` some of them, and prints the plan.
-pub(super) async fn show(options: &ServerOptions, only: &[String], format: Format) -> anyhow::Result<Status> {
+pub(super) async fn show(
+    options: &ServerOptions,
+    only: &[String],
+    format: Format,
+    check: impl FnOnce(&Assembled) -> anyhow::Result<()>,
+) -> anyhow::Result<Status> {
     super::log_to_stderr(options.verbosity, true);
     let reaper = Reaper::new();
     let recorder = Arc::new(PlanRuntime::new("docker", reaper.clone()));
     let assembled = assemble(options, Mode::Plan(Arc::clone(&recorder)), reaper).await?;
-    if let Some(unknown) = only.iter().find(|name| assembled.servers.iter().all(|server| server.name != **name)) {
+    check(&assembled)?;
+    if let Some(unknown) = only.iter().find(|name| assembled.loaded.servers.iter().all(|server| server.name != **name))
+    {
         anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
     }
     assembled.provisioner.ready().await?;
     let mut steps = Vec::new();
-    for server in assembled.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
+    for server in assembled.loaded.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
         steps.extend(plan_server(&assembled, &recorder, &server.name, &server.entry).await);
     }
     match format {

@@ -4,7 +4,7 @@
 //! It decides nothing about containers itself and knows no engine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -60,7 +60,7 @@ pub struct SandboxedProvisioner {
     component: Source,
     grants: Grants,
     environment: Environment,
-    servers: BTreeMap<String, Arc<ServerSettings>>,
+    servers: RwLock<Servers>,
     startup_timeout: Duration,
     tool_timeout: Duration,
     progress: Arc<dyn ImageProgress>,
@@ -69,6 +69,9 @@ pub struct SandboxedProvisioner {
     /// The keys of catalog entries that were warned about, each once.
     warned: Mutex<BTreeSet<String>>,
 }
+
+/// The enabled servers by their names.
+type Servers = BTreeMap<String, Arc<ServerSettings>>;
 
 type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
 
@@ -84,7 +87,7 @@ impl SandboxedProvisioner {
                 runtime: setup.runtime,
                 limits: setup.limits,
             },
-            servers: setup.servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect(),
+            servers: RwLock::new(by_name(setup.servers)),
             startup_timeout: setup.startup_timeout,
             tool_timeout: setup.tool_timeout,
             progress: setup.progress,
@@ -92,6 +95,16 @@ impl SandboxedProvisioner {
             loaded: OnceCell::new(),
             warned: Mutex::default(),
         }
+    }
+
+    /// Makes these the enabled servers. What runs already goes on.
+    pub fn replace(&self, servers: Vec<ServerSettings>) {
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = by_name(servers);
+    }
+
+    fn settings(&self, server: &str) -> Result<Arc<ServerSettings>, ProvisionError> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.get(server).cloned().ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))
     }
 
     /// Loads the component and lets it check the session, once; later calls give the same answer.
@@ -135,10 +148,12 @@ impl SandboxedProvisioner {
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
         let provisioner = self.compiled().await?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
-        let specs = self.servers.values().filter_map(|server| {
-            // An entry that is wrong fails its own server later, not the session.
-            server_spec(&ServerScope::new(Arc::clone(server), None)).ok()
-        });
+        let servers: Vec<Arc<ServerSettings>> = {
+            let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+            servers.values().cloned().collect()
+        };
+        // An entry that is wrong fails its own server later, not the session.
+        let specs = servers.into_iter().filter_map(|server| server_spec(&ServerScope::new(server, None)).ok());
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(provisioner)
@@ -167,8 +182,7 @@ impl SandboxedProvisioner {
     }
 
     fn scope(&self, server: &str, call: Option<ToolCall>) -> Result<Arc<ServerScope>, ProvisionError> {
-        let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
-        Ok(Arc::new(ServerScope::new(Arc::clone(settings), call)))
+        Ok(Arc::new(ServerScope::new(self.settings(server)?, call)))
     }
 
     /// Waits for the image of a server or tool that runs in a container.
@@ -229,8 +243,7 @@ impl SandboxedProvisioner {
 
     /// Fills in what only the host may know. In a forecast secrets keep their names.
     async fn remote(&self, scope: &ServerScope, handle: RemoteHandle) -> Result<Remote, ProvisionError> {
-        let settings =
-            self.servers.get(scope.name()).ok_or_else(|| ProvisionError::UnknownServer(scope.name().to_owned()))?;
+        let settings = self.settings(scope.name())?;
         let read = async |value: &provisioning_core::Value| {
             if self.environment.session.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
@@ -249,6 +262,10 @@ impl SandboxedProvisioner {
 
 #[async_trait]
 impl Provision for SandboxedProvisioner {
+    fn admit(&self, server: &str) -> Result<(), ProvisionError> {
+        Ok(self.scope(server, None)?.admitted()?)
+    }
+
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
         let span = tracing::info_span!("provision", server);
         async {
@@ -273,12 +290,12 @@ impl Provision for SandboxedProvisioner {
     }
 
     async fn prepare(&self, server: &str, cancel: CancellationToken) -> Result<(), ProvisionError> {
-        let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
+        let settings = self.settings(server)?;
         let tools = settings.entry.tools.iter().filter(|tool| tool.container.is_some());
         let calls = tools.map(|tool| Some(ToolCall { tool: tool.clone(), arguments: Map::new() }));
         let server_itself = (!settings.entry.is_poci()).then_some(None);
         let scopes: Vec<ServerScope> =
-            server_itself.into_iter().chain(calls).map(|call| ServerScope::new(Arc::clone(settings), call)).collect();
+            server_itself.into_iter().chain(calls).map(|call| ServerScope::new(Arc::clone(&settings), call)).collect();
         let fetches = scopes.iter().map(|scope| self.fetch(scope, &cancel));
         futures::future::try_join_all(fetches).await.map(drop)
     }
@@ -292,7 +309,7 @@ impl Provision for SandboxedProvisioner {
     ) -> Result<Completed, ProvisionError> {
         let span = tracing::info_span!("tool", server, tool);
         async {
-            let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
+            let settings = self.settings(server)?;
             let definition = settings.entry.tools.iter().find(|known| known.name == tool && known.container.is_some());
             let Some(definition) = definition.cloned() else {
                 return Err(ProvisionError::Invalid(format!(
@@ -316,6 +333,10 @@ impl Provision for SandboxedProvisioner {
         .instrument(span)
         .await
     }
+}
+
+fn by_name(servers: Vec<ServerSettings>) -> Servers {
+    servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect()
 }
 
 fn no_such_outcome() -> ProvisionError {

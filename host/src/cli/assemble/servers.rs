@@ -1,6 +1,6 @@
 //! Which servers run: catalogs and files of single servers, and what flags and files enable of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
@@ -14,8 +14,12 @@ use crate::catalog::{Catalog, CatalogError, Entry, Warning};
 const SAMPLE_CATALOG: &str = "builtin:sample";
 
 /// The enabled entries, in the order of the flag, of the file or of the catalog.
-pub(super) fn enabled(options: &ServerOptions, own: &OwnFiles) -> anyhow::Result<Vec<(String, Entry)>> {
-    let (catalog, singles) = catalogs(options, own)?;
+pub(in crate::cli) fn enabled(
+    options: &ServerOptions,
+    own: &OwnFiles,
+    fetched: &[(String, Catalog)],
+) -> anyhow::Result<Vec<(String, Entry)>> {
+    let (catalog, singles) = catalogs(options, own, fetched)?;
     let named = options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     let named: Vec<String> = named.chain(singles).collect();
     let mut entries = if options.enable_all_servers {
@@ -44,10 +48,12 @@ pub(super) fn enabled(options: &ServerOptions, own: &OwnFiles) -> anyhow::Result
     let mut tools = enabled::tools(&tools)?;
     for (name, entry) in &mut entries {
         entry.enabled_tools = tools.remove(name);
-        if !entry.allow_hosts.is_empty() && !entry.disable_network {
+        let has_network = !entry.disable_network && !entry.image.as_deref().is_some_and(is_embedded);
+        if !entry.allow_hosts.is_empty() && has_network && !options.block_network {
             tracing::warn!(
                 server = name,
-                "`allowHosts` is not enforced yet: this server can reach every host; set `disableNetwork: true` to cut it off"
+                "`allowHosts` is not enforced yet: this server can reach every host; set `disableNetwork: true` to cut \
+                 it off, or use `--block-network` to refuse it"
             );
         }
     }
@@ -66,14 +72,37 @@ fn warn(warning: &Warning) {
 }
 
 /// All catalogs as one, and the names of the servers that have files of their own.
-fn catalogs(options: &ServerOptions, own: &OwnFiles) -> anyhow::Result<(Catalog, Vec<String>)> {
-    let flags = CatalogFlags {
-        catalogs: &options.catalog,
-        additional: &options.additional_catalog,
-        use_configured: options.use_configured_catalogs,
-    };
+fn catalogs(
+    options: &ServerOptions,
+    own: &OwnFiles,
+    fetched: &[(String, Catalog)],
+) -> anyhow::Result<(Catalog, Vec<String>)> {
+    let mut more = Vec::new();
+    let mut singles = Vec::new();
+    for file in &options.server {
+        let catalog = load(&files::plain(file)?)?;
+        singles.extend(catalog.names().map(str::to_owned));
+        more.push(catalog);
+    }
+    for (name, catalog) in fetched {
+        singles.push(name.clone());
+        more.push(catalog.clone());
+    }
+    Ok((merged(own, &flags(options), more)?, singles))
+}
+
+/// The catalogs in these files, or the user's own, as one.
+///
+/// # Errors
+/// If one that is named cannot be used, or there is none.
+pub(in crate::cli) fn of_files(files: &[PathBuf], own: &OwnFiles) -> anyhow::Result<Catalog> {
+    merged(own, &CatalogFlags { catalogs: files, ..CatalogFlags::default() }, Vec::new())
+}
+
+/// Those of the flags and `more`, as one.
+fn merged(own: &OwnFiles, flags: &CatalogFlags<'_>, more: Vec<Catalog>) -> anyhow::Result<Catalog> {
     let mut catalogs = Vec::new();
-    for file in own.catalogs(&flags)? {
+    for file in own.catalogs(flags)? {
         match load(&file.path) {
             Ok(catalog) => catalogs.push(catalog),
             Err(error) if file.is_named => return Err(error.into()),
@@ -81,16 +110,44 @@ fn catalogs(options: &ServerOptions, own: &OwnFiles) -> anyhow::Result<(Catalog,
             Err(error) => tracing::error!("catalog left out: {error}"),
         }
     }
-    let mut singles = Vec::new();
-    for file in &options.server {
-        let catalog = load(&files::plain(file)?)?;
-        singles.extend(catalog.names().map(str::to_owned));
-        catalogs.push(catalog);
-    }
+    catalogs.extend(more);
     if catalogs.is_empty() {
         bail!("no catalog; pass one with `--catalog FILE` (`--catalog {SAMPLE_CATALOG}` to try it out)");
     }
-    Ok((Catalog::merge(catalogs), singles))
+    Ok(Catalog::merge(catalogs))
+}
+
+fn flags(options: &ServerOptions) -> CatalogFlags<'_> {
+    CatalogFlags {
+        catalogs: &options.catalog,
+        additional: &options.additional_catalog,
+        use_configured: options.use_configured_catalogs,
+    }
+}
+
+/// The files that say which servers there are and how they are configured, those of the user's own included that are
+/// not there yet.
+pub(in crate::cli) fn files(options: &ServerOptions, own: &OwnFiles) -> Vec<PathBuf> {
+    let catalogs = own.catalogs(&flags(options)).unwrap_or_default().into_iter().map(|file| file.path);
+    let mut files: Vec<PathBuf> = catalogs.filter(|path| path.as_os_str() != SAMPLE_CATALOG).collect();
+    if options.catalog.is_empty() || options.use_configured_catalogs {
+        // A new catalog changes the directory.
+        files.extend(own.root().map(|root| root.join("catalogs")));
+    }
+    files.extend(options.server.iter().filter_map(|file| files::plain(file).ok()));
+    for (name, named, additional) in [
+        ("registry.yaml", &options.registry, &options.additional_registry),
+        ("config.yaml", &options.config, &options.additional_config),
+        ("tools.yaml", &options.tools_config, &options.additional_tools_config),
+    ] {
+        files.extend(own.of_kind(name, named, additional).unwrap_or_default());
+        if named.is_empty() {
+            files.extend(own.root().map(|root| root.join(name)));
+        }
+    }
+    files.sort();
+    files.dedup();
+    files
 }
 
 fn load(path: &Path) -> Result<Catalog, CatalogError> {

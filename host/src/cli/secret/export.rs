@@ -10,6 +10,7 @@ use provisioning_core::env_file;
 use zeroize::Zeroizing;
 
 use super::{Status, place, search_path};
+use crate::catalog::files::OwnFiles;
 use crate::cli::assemble;
 use crate::secrets::own_stores::DEFAULT;
 use crate::secrets::{SecretError, SecretStore as _, SecretText};
@@ -39,7 +40,8 @@ pub(in crate::cli) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
-    let catalog = assemble::load_catalogs(&arguments.catalog, assemble::home().as_deref())?;
+    let own = OwnFiles::of_home(assemble::home().as_deref());
+    let catalog = assemble::servers::of_files(&arguments.catalog, &own)?;
     let names: Vec<String> = arguments.servers.iter().map(|name| name.trim().to_owned()).collect();
     let entries = catalog.select(&names)?;
     let path = search_path(&arguments.secrets, &place()).await?;

@@ -8,7 +8,8 @@ use super::state::{self, State};
 use crate::catalog::configuration;
 use crate::catalog::user_files::{catalogs, registry};
 use crate::cli::output::{self, Format};
-use crate::cli::{Status, user_files};
+use crate::cli::{Status, assemble, user_files};
+use crate::secrets::Place;
 use crate::secrets::search_path::SearchPath;
 
 #[derive(Args, Debug)]
@@ -39,7 +40,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let (catalog, _) = catalogs::load(&files)?;
     let configuration =
         configuration::load(&Some(files.config()).filter(|path| path.exists()).into_iter().collect::<Vec<_>>())?;
-    let store = SearchPath::from_flag(&arguments.secrets).await.context("--secrets")?;
+    let store = SearchPath::from_flag(&arguments.secrets, &Place::of_process(assemble::home())).await.context("--secrets")?;
     let (mut rows, mut trouble, mut missing) = (Vec::new(), None, Vec::new());
     for name in enabled {
         let Some(entry) = catalog.get(&name) else {

@@ -1,6 +1,5 @@
 //! Whether what a server needs is set. Values are looked for and never shown.
 
-use provisioning_core::template::section_name;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
@@ -63,12 +62,8 @@ pub(super) fn config(name: &str, entry: &Entry, configuration: &Map<String, Json
     if entry.config.is_empty() {
         return State::None;
     }
-    let scope = configuration::scope(configuration, name);
-    let section = section_name(name);
-    let is_set = |key: &str| {
-        scope.get(&section).and_then(|values| values.get(key)).is_some()
-            || scope.contains_key(&format!("{section}.{key}"))
-    };
+    let section = configuration::section(configuration, name);
+    let is_set = |key: &str| section.contains_key(key);
     let (mut set, mut needed) = (0, 0);
     for schema in &entry.config {
         for key in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -62,7 +62,7 @@ impl Http {
         if !may_be_private && url.scheme() == "http" && !headers.is_empty() {
             tracing::warn!("headers go to a remote server without encryption; use an `https` address if it has one");
         }
-        install_crypto();
+        crate::tls::install_provider();
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -159,15 +159,6 @@ impl fmt::Display for Private {
 }
 
 impl Error for Private {}
-
-/// Installs the TLS provider that reqwest uses here, once in a process.
-fn install_crypto() {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        // Fails only if somebody else was first, and then there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-}
 
 /// Why a request did not get an answer. The address is no part of it: it may hold a secret.
 pub(super) fn unreachable_because(error: &reqwest::Error) -> String {
