@@ -32,7 +32,7 @@ fuzz TARGET SECONDS='300':
     mkdir -p fuzz/corpus/{{TARGET}}
     RUSTFLAGS='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares' \
         cargo run --release --manifest-path fuzz/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --bin {{TARGET}} -- \
-        -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048 fuzz/corpus/{{TARGET}} \
+        -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048 -max_len=20000 fuzz/corpus/{{TARGET}} \
         $([ {{TARGET}} = catalog ] && echo tests/fixtures/catalog/generated tests/fixtures/catalogs)
 
 # Measure what docs/performance.md is about, in an optimised build: parts (sandbox start calls fresh memory), --quick

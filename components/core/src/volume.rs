@@ -106,6 +106,11 @@ impl Volume {
     /// If it is not Docker's short syntax.
     pub fn parse(text: &str) -> Result<Self, BindError> {
         let parts = split(text);
+        // Once the blanks are gone, a name before a backslash would read as a drive: what is checked must be what the
+        // engine reads.
+        if split(&parts.join(":")) != parts {
+            return Err(BindError::Syntax("a name cannot be told from a drive"));
+        }
         let whole = |parts: &[&str]| parts.iter().all(|part| !part.is_empty());
         match *parts.as_slice() {
             [target] if !target.is_empty() => Ok(Self { source: None, target: target.to_owned(), mode: None }),

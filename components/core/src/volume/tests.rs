@@ -54,6 +54,15 @@ fn options_that_reach_beyond_reading_are_refused() {
 }
 
 #[test]
+fn what_would_read_otherwise_without_its_blanks_is_refused() {
+    for text in ["B :\\x", "B\u{b}:\\", "x:B :\\y"] {
+        assert!(matches!(Volume::parse(text), Err(BindError::Syntax(_))), "{text:?}");
+    }
+    assert_eq!(Volume::parse(" v : /d : ro ").unwrap().to_string(), "v:/d:ro");
+    assert_eq!(Volume::parse(r"C:\a b:/d").unwrap().source.as_deref(), Some(r"C:\a b"));
+}
+
+#[test]
 fn writing_can_be_taken_away() {
     for (text, read_only) in [("v:/d", "v:/d:ro"), ("v:/d:rw,nocopy", "v:/d:ro,nocopy"), ("v:/d:ro", "v:/d:ro")] {
         assert_eq!(Volume::parse(text).unwrap().read_only().to_string(), read_only);

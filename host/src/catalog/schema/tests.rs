@@ -131,7 +131,7 @@ fn a_schema_that_cannot_be_used_checks_nothing_and_is_told() {
         (json!({"properties": {"x": {"type": "string (TODO)"}}}), ""),
         (json!({"required": "x"}), ""),
     ] {
-        let findings = check(&[schema.clone()], &section, "s");
+        let findings = check(std::slice::from_ref(&schema), &section, "s");
         assert_eq!(findings.complaints, Vec::<String>::new(), "{schema}");
         assert!(findings.unusable.len() == 1 && findings.unusable[0].contains(reason), "{schema}: {findings:?}");
         assert!(findings.unusable[0].len() < 300, "{findings:?}");
