@@ -225,9 +225,22 @@ pub trait ContainerRuntime: Send + Sync {
     /// See [`RuntimeError`]; nothing is left behind.
     async fn start(&self, request: Request) -> Result<Running, RuntimeError>;
 
+    /// Runs a container to its end with these bytes on its standard input, then the end of it, and removes it.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`]; nothing is left behind. A process that fails, or does not read, is no error.
+    async fn run_with_input(
+        &self,
+        request: Request,
+        input: Vec<u8>,
+        limits: RunLimits,
+    ) -> Result<Completed, RuntimeError>;
+
     /// Runs a container to its end with empty standard input and removes it.
     ///
     /// # Errors
-    /// See [`RuntimeError`]; nothing is left behind. A process that fails is no error.
-    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError>;
+    /// As for [`Self::run_with_input`].
+    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
+        self.run_with_input(request, Vec::new(), limits).await
+    }
 }

@@ -125,7 +125,12 @@ impl ContainerRuntime for DockerRuntime {
         start::start(Arc::clone(&self.backend), request).await
     }
 
-    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
-        run::run(Arc::clone(&self.backend), request, limits).await
+    async fn run_with_input(
+        &self,
+        request: Request,
+        input: Vec<u8>,
+        limits: RunLimits,
+    ) -> Result<Completed, RuntimeError> {
+        run::run(Arc::clone(&self.backend), request, input, limits).await
     }
 }

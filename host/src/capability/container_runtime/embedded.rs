@@ -11,12 +11,13 @@ mod limits;
 mod pipe;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt as _, BufReader};
 
 use self::guest::{Guest, Launch};
 use self::image::Images;
@@ -114,9 +115,20 @@ impl ContainerRuntime for EmbeddedRuntime {
         Ok(Running { lease, streams })
     }
 
-    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
+    async fn run_with_input(
+        &self,
+        request: Request,
+        input: Vec<u8>,
+        limits: RunLimits,
+    ) -> Result<Completed, RuntimeError> {
         let (guest, lease) = self.launch(&request).await?;
-        guest.stdin.close_writer();
+        let mut stdin = guest.stdin.writer();
+        let feed = async move {
+            // A guest need not read.
+            let _ = stdin.write_all(&input).await;
+            let _ = stdin.shutdown().await;
+            std::future::pending::<Infallible>().await
+        };
         let all = async {
             let (stdout, stderr) = tokio::join!(
                 capture(guest.stdout.reader(), limits.output_bytes),
@@ -124,7 +136,10 @@ impl ContainerRuntime for EmbeddedRuntime {
             );
             Completed { exit_code: guest.ended().await, stdout, stderr }
         };
-        let completed = tokio::time::timeout(limits.time, all).await;
+        let completed = tokio::select! {
+            completed = tokio::time::timeout(limits.time, all) => completed,
+            never = feed => match never {},
+        };
         lease.release().await;
         completed
             .map_err(|_| RuntimeError::TimedOut { what: request.spec.image.clone(), seconds: limits.time.as_secs() })

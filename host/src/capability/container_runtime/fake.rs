@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, DuplexStream, duplex};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt as _, BufReader, DuplexStream, duplex};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -151,10 +151,18 @@ impl ContainerRuntime for FakeRuntime {
         Ok(Running { lease, streams: Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: tail } })
     }
 
-    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
+    async fn run_with_input(
+        &self,
+        request: Request,
+        input: Vec<u8>,
+        limits: RunLimits,
+    ) -> Result<Completed, RuntimeError> {
         let what = request.spec.image.clone();
-        let Container { stdin, stdout, stderr, process, lease } = self.launch(request).await?;
-        drop(stdin);
+        let Container { mut stdin, stdout, stderr, process, lease } = self.launch(request).await?;
+        tokio::spawn(async move {
+            // A process need not read.
+            let _ = stdin.write_all(&input).await;
+        });
         let all = async {
             let (stdout, stderr, exit_code) =
                 tokio::join!(capture(stdout, limits.output_bytes), capture(stderr, limits.output_bytes), process);

@@ -57,7 +57,12 @@ impl ContainerRuntime for PlanRuntime {
         })
     }
 
-    async fn run(&self, request: Request, _limits: RunLimits) -> Result<Completed, RuntimeError> {
+    async fn run_with_input(
+        &self,
+        request: Request,
+        _input: Vec<u8>,
+        _limits: RunLimits,
+    ) -> Result<Completed, RuntimeError> {
         self.record(request);
         Ok(Completed { exit_code: 0, stdout: Captured::default(), stderr: Captured::default() })
     }

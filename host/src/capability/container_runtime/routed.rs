@@ -44,7 +44,12 @@ impl ContainerRuntime for Routed {
         self.of(&request.spec.image).start(request).await
     }
 
-    async fn run(&self, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
-        self.of(&request.spec.image).run(request, limits).await
+    async fn run_with_input(
+        &self,
+        request: Request,
+        input: Vec<u8>,
+        limits: RunLimits,
+    ) -> Result<Completed, RuntimeError> {
+        self.of(&request.spec.image).run_with_input(request, input, limits).await
     }
 }

@@ -1,5 +1,6 @@
 //! Running a container to its end.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, WaitContainerOptionsBuilder};
 use futures::StreamExt;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,7 +29,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const INSPECT: Duration = Duration::from_secs(15);
 
 /// Runs a container to its end, inside the limits.
-pub(super) async fn run(backend: Arc<Backend>, request: Request, limits: RunLimits) -> Result<Completed, RuntimeError> {
+pub(super) async fn run(
+    backend: Arc<Backend>,
+    request: Request,
+    input: Vec<u8>,
+    limits: RunLimits,
+) -> Result<Completed, RuntimeError> {
     let (mut answer, outcome) = oneshot::channel();
     let reaper = backend.reaper.clone();
     drop(reaper.spawn(async move {
@@ -41,7 +48,7 @@ pub(super) async fn run(backend: Arc<Backend>, request: Request, limits: RunLimi
         let Prepared { lease, ward, attached, texts } = prepared;
         // Whatever happens, the process has ended by then or must not go on.
         ward.hurry();
-        let work = execute(&ward, attached, &request, &texts, limits.output_bytes);
+        let work = execute(&ward, attached, &request, &texts, input, limits.output_bytes);
         let outcome = tokio::select! {
             () = answer.closed() => return drop(lease),
             outcome = tokio::time::timeout(limits.time, work) => outcome,
@@ -70,13 +77,19 @@ async fn execute(
     attached: AttachContainerResults,
     request: &Request,
     texts: &Texts,
+    text: Vec<u8>,
     limit: usize,
 ) -> Result<Completed, RuntimeError> {
-    let AttachContainerResults { mut output, input } = attached;
+    let AttachContainerResults { mut output, mut input } = attached;
     // Sent before the start request, so that the engine notes the exit code before it removes the container.
     let wait = wait_in_background(ward.client().clone(), ward.name().to_owned());
     start::launch(ward, request, texts).await?;
-    SharedInput::new(input).close().await;
+    let feed = async move {
+        // A process need not read: what it does not take is given up when it ends.
+        let _ = input.write_all(&text).await;
+        SharedInput::new(input).close().await;
+        std::future::pending::<Infallible>().await
+    };
     let (mut stdout, mut stderr) = (Captured::default(), Captured::default());
     let collect = async {
         while let Some(piece) = output.next().await {
@@ -89,20 +102,26 @@ async fn execute(
         Ok::<(), RuntimeError>(())
     };
     let exit = exit_code(wait, ward.client(), ward.name());
-    tokio::pin!(collect, exit);
-    let exit_code = tokio::select! {
-        code = &mut exit => {
-            let code = code?;
-            match tokio::time::timeout(LAST_OUTPUT, collect).await {
-                Ok(collected) => collected?,
-                Err(_) => tracing::warn!(container = ward.name(), "the output did not end with the process"),
+    let end = async {
+        tokio::pin!(collect, exit);
+        tokio::select! {
+            code = &mut exit => {
+                let code = code?;
+                match tokio::time::timeout(LAST_OUTPUT, collect).await {
+                    Ok(collected) => collected?,
+                    Err(_) => tracing::warn!(container = ward.name(), "the output did not end with the process"),
+                }
+                Ok::<i64, RuntimeError>(code)
             }
-            code
+            collected = &mut collect => {
+                collected?;
+                exit.await
+            }
         }
-        collected = &mut collect => {
-            collected?;
-            exit.await?
-        }
+    };
+    let exit_code = tokio::select! {
+        exit_code = end => exit_code?,
+        never = feed => match never {},
     };
     Ok(Completed { exit_code, stdout, stderr })
 }
