@@ -1,0 +1,76 @@
+//! Interceptors that are containers: one for each message, on the engine of the servers, with the same hardening and
+//! limits, removed afterwards however the call ends.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use provisioning_core::text::one_line;
+use provisioning_core::{ContainerSpec, Network, Resources, SecurityProfile, Value};
+
+use super::MAX_ANSWER;
+use crate::capability::container_runtime::{ContainerRuntime, Identity, ImageProgress, Request, RunLimits};
+
+/// How much of a line of standard error is logged.
+const LINE: usize = 500;
+
+/// Runs containers for interceptors.
+pub struct Containers {
+    /// The engine.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// The gateway's session, for labels.
+    pub session: String,
+    /// The ceilings for each container.
+    pub resources: Resources,
+    /// Told how image pulls go on.
+    pub progress: Arc<dyn ImageProgress>,
+}
+
+impl fmt::Debug for Containers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Containers").finish_non_exhaustive()
+    }
+}
+
+impl Containers {
+    /// Runs an image with a message on its standard input; its standard output.
+    pub(super) async fn run(
+        &self,
+        image: &str,
+        arguments: &[String],
+        message: Vec<u8>,
+        time: Duration,
+    ) -> Result<Vec<u8>, String> {
+        self.runtime.prepare(image, &*self.progress).await.map_err(|error| error.to_string())?;
+        let spec = ContainerSpec {
+            image: image.to_owned(),
+            command: arguments.iter().map(|argument| Value::text(argument)).collect(),
+            environment: Vec::new(),
+            volumes: Vec::new(),
+            user: None,
+            network: Network::Declared,
+            hosts: Vec::new(),
+            labels: Vec::new(),
+            resources: self.resources,
+            security: SecurityProfile::default(),
+        };
+        let identity = Identity {
+            session: self.session.clone(),
+            server: "interceptor".to_owned(),
+            tool: Some("interceptor".to_owned()),
+        };
+        let limits = RunLimits { time, output_bytes: MAX_ANSWER };
+        let done = self.runtime.run_with_input(Request { identity, spec }, message, limits).await;
+        let done = done.map_err(|error| error.to_string())?;
+        for line in String::from_utf8_lossy(&done.stderr.bytes).lines().take(200) {
+            tracing::info!(line = one_line(line, LINE), "an interceptor says");
+        }
+        if done.exit_code != 0 {
+            return Err(format!("it failed with exit code {}", done.exit_code));
+        }
+        if done.stdout.dropped > 0 {
+            return Err(format!("it answered more than {} MiB", MAX_ANSWER >> 20));
+        }
+        Ok(done.stdout.bytes)
+    }
+}
