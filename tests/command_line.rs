@@ -78,6 +78,59 @@ fn what_is_wrong_with_the_servers_is_said_with_the_fix() {
 }
 
 #[test]
+fn flags_that_cannot_be_honoured_are_refused_with_the_reason() {
+    let place = Place::new();
+    for (flags, reason) in [
+        ("--profile work", "error: `--profile` cannot be used: profiles are kept in a database of Docker Desktop"),
+        ("--central", "error: `--central` cannot be used: it lets each client choose servers"),
+        (
+            "--oci-ref img:1",
+            "error: `--oci-ref` cannot be used: server definitions are not fetched from image registries",
+        ),
+        ("--mcp-registry ftp://x", "error: --mcp-registry: `ftp://x`: not an address with `http` or `https`"),
+        ("--mcp-registry http://127.0.0.1:1/x", "error: --mcp-registry: `http://127.0.0.1:1/x`: cannot be fetched"),
+        ("--debug-dns", "error: `--debug-dns` cannot be used: it shows what the DNS proxies"),
+        ("--port 1", "error: `--port` cannot be used with `--transport stdio`"),
+        ("--host 0.0.0.0", "error: `--host` cannot be used with `--transport stdio`"),
+        ("--static --watch", "error: `--static` and `--watch` cannot be used together"),
+    ] {
+        let error = place.fails(&format!("{TIME} {flags}"), 1);
+        assert!(error.starts_with(reason), "{flags}: {error}");
+    }
+    for (flags, reason) in [
+        ("--namespace Not_A_Name", "at most 63 letters"),
+        ("--cluster-secret-name a..b", "at most 253 letters"),
+        ("--cluster-config-provider cloud", "docker-engine"),
+        ("--interceptor around:exec:x", "`around` is neither `before` nor `after`"),
+        ("--transport carrier-pigeon", "sse"),
+        ("--watch=perhaps", "true"),
+    ] {
+        let output = place.run(&format!("{TIME} {flags}"));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && error.contains(reason), "{flags}: {error}");
+    }
+}
+
+#[test]
+fn a_cluster_needs_a_feature_that_is_off_by_default() {
+    let place = Place::new();
+    std::fs::create_dir(place.0.path().join(".docker")).unwrap();
+    for provisioner in ["kubernetes", "k8s"] {
+        std::fs::remove_file(place.0.path().join(".docker/config.json")).ok();
+        assert_eq!(
+            place.fails(&format!("{TIME} --provisioner {provisioner}"), 1),
+            "error: kubernetes provisioner feature is not enabled; enable it with `docker mcp feature enable \
+             kubernetes-provisioning`"
+        );
+        place.file(".docker/config.json", r#"{"features": {"kubernetes-provisioning": "enabled"}}"#);
+        assert_eq!(
+            place.fails(&format!("{TIME} --provisioner {provisioner}"), 1),
+            "error: this build does not have the provisioner `kubernetes` yet; use `docker` or the path of a component"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_named_with_the_place() {
     let place = Place::new();
     place.file("list.yaml", "registry:\n  time:\n    command: {a: b}\n");
@@ -110,7 +163,7 @@ fn a_provisioner_that_cannot_be_used_ends_the_gateway() {
         ("--provisioner ./missing.wasm", "cannot read provisioner `./missing.wasm`"),
         ("--provisioner ./docker.wasm", "add `--grant "),
         ("--provisioner podman", "there is no built-in provisioner `podman`"),
-        ("--provisioner kubernetes", "not part of this version"),
+        ("--provisioner kubernetes", "feature is not enabled"),
     ];
     for (arguments, expected) in cases {
         let line = place.fails(&format!("{TIME} {arguments}"), 1);

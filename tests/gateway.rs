@@ -20,6 +20,7 @@ mod relay;
 #[path = "gateway_remote.rs"]
 mod remote;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -109,6 +110,30 @@ async fn a_hanging_server_delays_neither_initialize_nor_calls_of_others() {
     gateway.complete().await;
     let error = call(&client, "bad_echo").await.unwrap_err().to_string();
     assert!(error.contains("server `bad` did not finish the MCP handshake within"), "{error}");
+    assert!(gateway.shutdown().await);
+}
+
+#[tokio::test]
+async fn servers_that_stay_keep_their_state_and_those_that_go_are_released() {
+    let options = GatewayOptions { long_lived: true, ..quick() };
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good), ("b", Behaviour::Good)], options);
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    gateway.complete().await;
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+    assert_eq!(text(&call(&client, "b_count").await.unwrap()), "1");
+    until("both are kept and nothing else runs", || servers.running() == 2).await;
+
+    gateway.replace(vec![definition("a", Entry::default())], &BTreeSet::new());
+    until("the server that went is released", || servers.running() == 1).await;
+    assert_eq!(names(&client.list_tools().await.unwrap()).iter().filter(|name| name.starts_with("b_")).count(), 0);
+    assert!(call(&client, "b_count").await.unwrap_err().to_string().contains("not known to the gateway"));
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "2");
+
+    // The same entry with another configuration is another server.
+    gateway.replace(vec![definition("a", Entry::default())], &BTreeSet::from(["a".to_owned()]));
+    gateway.complete().await;
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+    until("the server of the old configuration is released", || servers.running() == 1).await;
     assert!(gateway.shutdown().await);
 }
 

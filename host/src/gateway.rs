@@ -9,18 +9,22 @@ mod discovery;
 mod ephemeral;
 mod follow;
 mod front;
+mod guard;
 mod http;
 mod inventory;
 mod relay;
 mod remote;
 mod restart;
+mod servers;
 mod session;
 mod standard_streams;
 mod stdio;
+mod tool_filter;
 mod turns;
 mod upstream;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,14 +33,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::connection::RpcError;
-pub use self::http::HttpOptions;
+pub use self::http::{HttpOptions, HttpTransport};
 use self::inventory::{Inventory, Status};
 pub use self::restart::RestartPolicy;
+use self::servers::Servers;
 use self::session::Principals;
-use self::turns::Turns;
+pub use self::tool_filter::ToolFilter;
 use self::upstream::Opening;
 use crate::catalog::Entry;
+use crate::intercept::Interceptor;
 use crate::provision::Provision;
+use crate::screen::Screen;
 
 /// How many calls a kept server serves at once.
 pub const CALLS_OF_KEPT: usize = 32;
@@ -58,8 +65,14 @@ pub struct GatewayOptions {
     pub call_timeout: Duration,
     /// Keeps every server for the whole client session instead of a call.
     pub long_lived: bool,
+    /// The tools that clients may see and call.
+    pub tools: ToolFilter,
     /// Logs a line for each call of a tool.
     pub log_calls: bool,
+    /// Refuses what must not pass in either direction.
+    pub screen: Option<Arc<Screen>>,
+    /// Look at calls of tools and at their results, and may replace them, in this order.
+    pub interceptors: Vec<Interceptor>,
     /// How long servers are kept for a client without a session after its last request.
     pub principal_idle: Duration,
     /// How many calls a server serves at once, over all clients. `None` means [`CALLS_OF_KEPT`] for servers that are
@@ -72,14 +85,17 @@ pub struct GatewayOptions {
 }
 
 impl Default for GatewayOptions {
-    /// Ten seconds to start, ten minutes to answer, a server per call, calls logged, five minutes of idleness;
-    /// calls at once and in the queue as the constants of this module say.
+    /// Ten seconds to start, ten minutes to answer, a server per call, all tools, calls logged, nothing screened or
+    /// intercepted, five minutes of idleness; calls at once and in the queue as the constants of this module say.
     fn default() -> Self {
         Self {
             startup_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(600),
             long_lived: false,
+            tools: ToolFilter::default(),
             log_calls: true,
+            screen: None,
+            interceptors: Vec::new(),
             principal_idle: Duration::from_secs(300),
             calls_at_once: None,
             queue: QUEUED_CALLS,
@@ -134,13 +150,11 @@ pub struct Gateway {
 
 /// What all parts share.
 pub(crate) struct Core {
-    servers: Arc<Vec<ServerDefinition>>,
+    servers: Arc<Servers>,
     provision: Arc<dyn Provision>,
     options: GatewayOptions,
     inventory: Inventory,
     principals: Principals,
-    /// By server.
-    turns: Vec<Turns>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -150,15 +164,24 @@ impl Core {
         Opening { provision: self.provision.as_ref(), timeout: self.options.startup_timeout, tracker: &self.tracker }
     }
 
-    fn is_long_lived(&self, server: &ServerDefinition) -> bool {
-        self.options.keeps(server)
+    /// Makes these the servers and finds out what the new ones offer, in the background.
+    fn replace(self: &Arc<Self>, definitions: Vec<ServerDefinition>, changed: &BTreeSet<String>) {
+        let new = self.servers.replace(definitions, changed, &self.options, &self.cancel);
+        self.inventory.rearrange();
+        for index in new {
+            let core = Arc::clone(self);
+            self.tracker.spawn(async move {
+                if let Some(server) = core.servers.get(index) {
+                    discovery::discover(&core.opening(), &server, index, &core.inventory).await;
+                }
+            });
+        }
     }
 }
 
 impl GatewayOptions {
     /// Remote servers are kept too: nothing runs here that a fresh start would isolate.
-    fn keeps(&self, server: &ServerDefinition) -> bool {
-        let entry = &server.entry;
+    fn keeps(&self, entry: &Entry) -> bool {
         self.long_lived || entry.long_lived || entry.remote.is_some() || entry.sse_endpoint.is_some()
     }
 }
@@ -166,31 +189,18 @@ impl GatewayOptions {
 impl Gateway {
     /// Starts the discovery of all servers, concurrently and in the background. Must be called in a Tokio runtime.
     pub fn start(servers: Vec<ServerDefinition>, provision: Arc<dyn Provision>, options: GatewayOptions) -> Self {
-        let servers = Arc::new(servers);
         let deadline = tokio::time::Instant::now() + options.startup_timeout;
-        let turns = servers.iter().map(|server| {
-            let usual = if options.keeps(server) { CALLS_OF_KEPT } else { CALLS_OF_FRESH };
-            Turns::new(options.calls_at_once.unwrap_or(usual), options.queue)
-        });
+        let known = Arc::new(Servers::default());
         let core = Arc::new(Core {
-            turns: turns.collect(),
-            inventory: Inventory::new(Arc::clone(&servers), deadline),
+            inventory: Inventory::new(Arc::clone(&known), options.tools.clone(), deadline),
             principals: Principals::new(options.principal_idle),
-            servers,
+            servers: known,
             provision,
             options,
             tracker: TaskTracker::new(),
             cancel: CancellationToken::new(),
         });
-        for index in 0..core.servers.len() {
-            let shared = Arc::clone(&core);
-            core.tracker.spawn(async move {
-                if let Some(definition) = shared.servers.get(index) {
-                    let opening = shared.opening();
-                    discovery::discover(&opening, definition, index, &shared.inventory, &shared.cancel).await;
-                }
-            });
-        }
+        core.replace(servers, &BTreeSet::new());
         let shared = Arc::clone(&core);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(shared.principals.sweep_interval());
@@ -199,6 +209,18 @@ impl Gateway {
             }
         });
         Self { core }
+    }
+
+    /// Makes these the servers from now on. One that is there already with an equal entry stays as it is, with whatever
+    /// is kept of it, unless it is among `changed`, whose configuration is new. Calls under way go on; clients are told
+    /// that lists changed.
+    pub fn replace(&self, servers: Vec<ServerDefinition>, changed: &BTreeSet<String>) {
+        self.core.replace(servers, changed);
+    }
+
+    /// The patterns of the tool filter that match no tool, as far as servers have answered.
+    pub fn unused_tool_patterns(&self) -> Vec<String> {
+        self.core.inventory.unused_patterns()
     }
 
     /// Waits until every server has answered or failed, or the start-up timeout is over.
@@ -211,20 +233,20 @@ impl Gateway {
         self.core.inventory.complete().await;
     }
 
-    /// How the discovery of each server stands, in the order given at the start.
+    /// How the discovery of each server stands, in their order.
     pub fn status(&self) -> Vec<(String, ServerStatus)> {
         let snapshot = self.core.inventory.now();
-        let names = self.core.servers.iter().map(|server| server.name.clone());
-        let status = snapshot.status.iter().map(|status| match status {
-            Status::Pending => ServerStatus::Pending,
-            Status::Ready(offer) => ServerStatus::Ready {
+        let status = |status: Option<&Status>| match status {
+            None | Some(Status::Pending | Status::Retired) => ServerStatus::Pending,
+            Some(Status::Ready(offer)) => ServerStatus::Ready {
                 tools: offer.tools.len(),
                 prompts: offer.prompts.len(),
                 resources: offer.resources.len() + offer.templates.len(),
             },
-            Status::Failed(reason) => ServerStatus::Failed(reason.clone()),
-        });
-        names.zip(status).collect()
+            Some(Status::Failed(reason)) => ServerStatus::Failed(reason.clone()),
+        };
+        let servers = self.core.servers.active().into_iter();
+        servers.map(|(index, server)| (server.name.clone(), status(snapshot.status.get(index)))).collect()
     }
 
     /// Ends everything: discovery, calls and kept servers. Returns true if nothing is left; what backends still

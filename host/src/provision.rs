@@ -3,6 +3,7 @@
 //! [`Provision`] is what the gateway sees. Behind it, a WebAssembly component decides and the host acts; the gateway
 //! knows of neither.
 
+pub mod prestarted;
 pub mod sandboxed;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,14 @@ pub enum ProvisionError {
 /// Provisions the servers of one gateway session.
 #[async_trait]
 pub trait Provision: Send + Sync {
+    /// Whether policy lets a server be used at all. Looks at nothing outside.
+    ///
+    /// # Errors
+    /// [`ProvisionError::Denied`] with the reason.
+    fn admit(&self, _server: &str) -> Result<(), ProvisionError> {
+        Ok(())
+    }
+
     /// Starts a server, or finds out where it is. Waits for its image if need be; the time for that does not count
     /// against the start-up timeout, all the rest does. Cancelling leaves nothing behind.
     ///

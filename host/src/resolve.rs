@@ -50,6 +50,7 @@ impl From<SecretError> for ResolveError {
 }
 
 /// Everything that is known of one enabled server, apart from a call.
+#[derive(Clone)]
 pub struct ServerSettings {
     /// Its name in the catalog.
     pub name: String,

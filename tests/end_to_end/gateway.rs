@@ -134,7 +134,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    async fn connect(mut command: Command) -> Self {
+    /// Starts a command that serves standard streams and connects to it.
+    pub(crate) async fn connect(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));

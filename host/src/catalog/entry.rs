@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 /// A server of a catalog.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Entry {
     /// `server`, `remote` or `poci`; entries without it are servers.
@@ -153,7 +153,7 @@ fn check_env_name(key: &str, name: &str) -> Result<(), String> {
 }
 
 /// An environment variable.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct EnvironmentEntry {
     /// The variable's name.
@@ -163,7 +163,7 @@ pub struct EnvironmentEntry {
 }
 
 /// A secret.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct SecretEntry {
     /// The secret's name, such as `github.token`.
@@ -175,7 +175,7 @@ pub struct SecretEntry {
 }
 
 /// A remote server.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct RemoteEntry {
     /// The address; a template.
@@ -187,7 +187,7 @@ pub struct RemoteEntry {
 }
 
 /// A tool. For `poci` entries `container` says how to run it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ToolEntry {
     /// The tool's name.
@@ -203,7 +203,7 @@ pub struct ToolEntry {
 }
 
 /// How an ephemeral tool is run.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ToolContainer {
     /// The image.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::cache;
 use super::options::ServerOptions;
+use super::sources::{self, Loaded, Sources};
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -17,32 +18,41 @@ use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::{Routed, is_embedded};
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
 use crate::catalog::{Catalog, Entry, configuration};
-use crate::gateway::{GatewayOptions, ServerDefinition};
+use crate::features;
+use crate::gateway::GatewayOptions;
+use crate::intercept::Containers;
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
 use crate::policy::grants::Grants;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
-use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
+use crate::screen::{Screen, Screened};
 use crate::secrets::SecretStore;
 use crate::secrets::search_path::SearchPath;
 use crate::session::{Session, Sessions};
 
 /// The name of the catalog that is built in.
-const SAMPLE_CATALOG: &str = "builtin:sample";
+pub(super) const SAMPLE_CATALOG: &str = "builtin:sample";
+/// The catalog and the configuration that are used unless others are named, below the home directory.
+pub(super) const DEFAULT_CATALOG: &str = ".docker/mcp/catalogs/docker-mcp.yaml";
+pub(super) const DEFAULT_CONFIGURATION: &str = ".docker/mcp/config.yaml";
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Everything that a command works with.
 pub(crate) struct Assembled {
-    /// The enabled servers, in order.
-    pub(crate) servers: Vec<ServerDefinition>,
+    /// What the files say.
+    pub(crate) loaded: Loaded,
+    /// Where that can be read again.
+    pub(crate) sources: Sources,
     /// What deploys them.
     pub(crate) provisioner: Arc<SandboxedProvisioner>,
     /// How the gateway treats them.
     pub(crate) gateway: GatewayOptions,
+    /// Runs containers for interceptors; none for a plan.
+    pub(crate) containers: Option<Arc<Containers>>,
     /// Removes what is left.
     pub(crate) reaper: Reaper,
     /// What containers of this process belong to; none for a plan.
@@ -84,40 +94,55 @@ pub(crate) enum Mode {
     Plan(Arc<PlanRuntime>),
 }
 
-/// Puts the parts together. Fast: nothing is compiled, connected or pulled here.
+/// As [`assemble_screened`], without a screen.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+    assemble_screened(options, mode, reaper, None).await
+}
+
+/// Puts the parts together. Fast: nothing is compiled, connected or pulled here. The screen gets to know every secret
+/// that is read.
 ///
 /// # Errors
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
-pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+pub(crate) async fn assemble_screened(
+    options: &ServerOptions,
+    mode: Mode,
+    reaper: Reaper,
+    screen: Option<&Arc<Screen>>,
+) -> anyhow::Result<Assembled> {
     let home = home();
-    let entries = enabled(options, home.as_deref())?;
-    let config = load_configuration(options, home.as_deref())?;
-    let secrets: Arc<dyn SecretStore> = Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
+    let mut secrets: Arc<dyn SecretStore> =
+        Arc::new(SearchPath::from_flag(&options.secrets).await.context("--secrets")?);
+    if let Some(screen) = screen {
+        secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
+    }
+    let fetched = sources::fetch(options).await.context("--mcp-registry")?;
+    let sources = Sources { options: options.clone(), home: home.clone(), secrets: Arc::clone(&secrets), fetched };
+    let loaded = sources.load()?;
     let engine = Engine::new(cache::usable(home.as_deref()).as_deref())
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
-    let (mut session, mut leftovers) = (None, None);
+    let (mut session, mut leftovers, mut containers) = (None, None, None);
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
             let (begun, sessions) = begin_session(home.as_deref())?;
             let (docker, runtime) = runtimes(options, home, &engine, &secrets, &reaper, &begun)?;
+            containers = Some(Arc::new(Containers {
+                runtime: Arc::clone(&runtime),
+                session: begun.id().to_owned(),
+                resources: options.resources(),
+                progress: Arc::clone(&progress),
+            }));
             session = Some(begun);
             leftovers = sessions.map(|sessions| (docker, sessions));
             (runtime, progress)
         }
     };
-    let servers: Vec<ServerDefinition> =
-        entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
-    let settings = servers.iter().map(|server| ServerSettings {
-        name: server.name.clone(),
-        entry: Arc::clone(&server.entry),
-        config: Arc::new(configuration::scope(&config, &server.name)),
-        secrets: Arc::clone(&secrets),
-        resources: options.resources(),
-        long_lived: options.long_lived || server.entry.long_lived,
-    });
     let provisioner = SandboxedProvisioner::new(Setup {
         engine,
         component,
@@ -125,19 +150,21 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         // A plan is the same for the same input.
         session: session.as_ref().map_or_else(|| "planned".to_owned(), |session| session.id().to_owned()),
         runtime,
-        servers: settings.collect(),
+        servers: Vec::new(),
         startup_timeout: options.max_server_startup_timeout,
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress,
         dry_run,
     });
+    provisioner.replace(loaded.settings.clone(), loaded.refused.clone());
     let gateway = GatewayOptions {
         startup_timeout: options.max_server_startup_timeout,
         long_lived: options.long_lived,
         ..GatewayOptions::default()
     };
-    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })
+    let provisioner = Arc::new(provisioner);
+    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, session, leftovers })
 }
 
 /// Begins the session of this process. Without a usable place for its lock nothing cleans up after it if it is
@@ -198,9 +225,13 @@ fn runtimes(
 }
 
 /// The enabled entries, in the order of the flag or of the catalog.
-fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(String, Entry)>> {
-    let catalog = load_catalogs(options, home)?;
-    if options.servers.is_empty() && !options.enable_all_servers {
+pub(super) fn enabled(
+    options: &ServerOptions,
+    home: Option<&Path>,
+    fetched: &[(String, Catalog)],
+) -> anyhow::Result<Vec<(String, Entry)>> {
+    let catalog = load_catalogs(options, home, fetched)?;
+    if options.servers.is_empty() && !options.enable_all_servers && fetched.is_empty() {
         let names: Vec<&str> = catalog.names().take(10).collect();
         bail!(
             "no server is enabled; name some with `--servers` or take all with `--enable-all-servers` (the catalog has {})",
@@ -210,28 +241,24 @@ fn enabled(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Vec<(
     let names: Vec<String> = if options.enable_all_servers {
         catalog.names().map(str::to_owned).collect()
     } else {
-        options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        let named = options.servers.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        named.chain(fetched.iter().map(|(name, _)| name.clone())).collect()
     };
-    let entries = catalog.select(&names)?;
-    for (name, entry) in &entries {
-        if !entry.allow_hosts.is_empty() {
-            tracing::warn!(
-                server = name,
-                "`allowHosts` is not enforced yet: this server can reach every host; set `disableNetwork: true` to cut it off"
-            );
-        }
-    }
-    Ok(entries)
+    Ok(catalog.select(&names)?)
 }
 
-fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<Catalog> {
+fn load_catalogs(
+    options: &ServerOptions,
+    home: Option<&Path>,
+    fetched: &[(String, Catalog)],
+) -> anyhow::Result<Catalog> {
     let mut paths = options.catalog.clone();
     if paths.is_empty() {
-        let default = home.map(|home| home.join(".docker/mcp/catalogs/docker-mcp.yaml")).filter(|path| path.exists());
-        let Some(default) = default else {
+        let default = home.map(|home| home.join(DEFAULT_CATALOG)).filter(|path| path.exists());
+        if default.is_none() && fetched.is_empty() {
             bail!("no catalog; pass one with `--catalog FILE` (`--catalog {SAMPLE_CATALOG}` to try it out)");
-        };
-        paths.push(default);
+        }
+        paths.extend(default);
     }
     let mut catalogs = Vec::with_capacity(paths.len());
     for path in &paths {
@@ -252,16 +279,17 @@ fn load_catalogs(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result
         });
         catalogs.push(catalog);
     }
+    catalogs.extend(fetched.iter().map(|(_, catalog)| catalog.clone()));
     Ok(Catalog::merge(catalogs))
 }
 
-fn load_configuration(
+pub(super) fn load_configuration(
     options: &ServerOptions,
     home: Option<&Path>,
 ) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
     let mut paths = options.config.clone();
     if paths.is_empty() {
-        paths.extend(home.map(|home| home.join(".docker/mcp/config.yaml")).filter(|path| path.exists()));
+        paths.extend(home.map(|home| home.join(DEFAULT_CONFIGURATION)).filter(|path| path.exists()));
     }
     Ok(configuration::load(&paths)?)
 }
@@ -279,7 +307,15 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             Ok((Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, grants))
         }
         "kubernetes" | "k8s" => {
-            bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
+            let directory = surroundings(None, home()).config_directory();
+            let is_on = directory.map(|directory| features::is_enabled(&directory, features::KUBERNETES)).transpose();
+            if !is_on.map_err(anyhow::Error::msg)?.unwrap_or_default() {
+                bail!(
+                    "kubernetes provisioner feature is not enabled; enable it with `docker mcp feature enable {}`",
+                    features::KUBERNETES
+                );
+            }
+            bail!("this build does not have the provisioner `kubernetes` yet; use `docker` or the path of a component")
         }
         name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),
         name => bail!(

@@ -1,70 +1,34 @@
 //! `docker-mcp gateway run`.
 
-use std::net::IpAddr;
+mod arguments;
+mod watch;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::{Mode, assemble};
-use super::options::{self, ServerOptions};
+use self::arguments::Transport;
+pub(super) use self::arguments::{Arguments, EXAMPLES};
+use super::assemble::{Assembled, Mode, assemble_screened};
 use super::{Status, plan, progress};
-use crate::gateway::{Gateway, HttpOptions};
+use crate::capability::container_runtime::routed::is_embedded;
+use crate::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
+use crate::intercept::Interceptor;
 use crate::lease::Reaper;
+use crate::provision::Provision;
+use crate::provision::prestarted::Prestarted;
+use crate::screen::Screen;
 use crate::secrets::SecretText;
 
-/// How clients connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Transport {
-    /// One client on standard input and output
-    Stdio,
-    /// Streamable HTTP at `/mcp`
-    #[value(alias = "streamable-http", alias = "http")]
-    Streaming,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    servers: ServerOptions,
-    /// How clients connect
-    #[arg(long, value_enum, default_value = "stdio", help_heading = "Clients")]
-    transport: Transport,
-    /// The TCP port of the HTTP transport
-    #[arg(long, default_value = "8811", help_heading = "Clients")]
-    port: u16,
-    /// The address that the HTTP transport listens on. Anything but a loopback address opens it to the network
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Clients")]
-    host: IpAddr,
-    /// Serve HTTP without a bearer token. Without it the token is MCP_GATEWAY_AUTH_TOKEN, or a new one that is shown
-    #[arg(long, help_heading = "Clients")]
-    allow_unauthenticated: bool,
-    /// Log a line for each call of a tool: `--log-calls=false` turns it off
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
-    log_calls: bool,
-    /// Seconds that a server may take to answer a call
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = options::seconds, help_heading = "Limits")]
-    call_timeout: std::time::Duration,
-    /// Calls that one server serves at once, over all clients; others wait. Default: 32 for a server that is kept, 8
-    /// for one that is started for each call
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Limits")]
-    max_concurrent_calls: Option<u16>,
-    /// Calls that may wait for one server; those beyond get an error at once
-    #[arg(long, value_name = "NUMBER", default_value = "128", help_heading = "Limits")]
-    max_queued_calls: u16,
-    /// HTTP sessions at once; clients beyond are answered 503 with `Retry-After`
-    #[arg(long, value_name = "NUMBER", default_value = "256", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Limits")]
-    max_sessions: u16,
-    /// Seconds after which an HTTP session without requests ends, and with it the servers that are kept for it
-    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = options::seconds, help_heading = "Limits")]
-    session_timeout: std::time::Duration,
-    /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
-    #[arg(long)]
-    dry_run: bool,
-}
-
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
+    arguments.check()?;
+    let ignored = arguments.ignored();
     if arguments.dry_run {
+        if let Some(ignored) = ignored {
+            eprintln!("warning: {ignored}");
+        }
         return plan::show(&arguments.servers, &[], plan::Format::Text).await;
     }
     super::log_to_stderr(arguments.servers.verbosity, false);
@@ -72,27 +36,31 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let signals = CancellationToken::new();
     tokio::spawn(cancel_on_signal(signals.clone())?);
 
-    let mut assembled = assemble(&arguments.servers, Mode::Real(progress::on_stderr()), Reaper::new()).await?;
-    assembled.gateway.log_calls = arguments.log_calls;
-    assembled.gateway.call_timeout = arguments.call_timeout;
-    assembled.gateway.calls_at_once = arguments.max_concurrent_calls.map(usize::from);
-    assembled.gateway.queue = usize::from(arguments.max_queued_calls);
-    let listener = match arguments.transport {
-        Transport::Stdio => None,
-        Transport::Streaming => {
-            let address = (arguments.host, arguments.port);
-            let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
-                format!("cannot listen on {}:{}; choose another with `--port`", arguments.host, arguments.port)
-            })?;
-            Some(listener)
+    let screen = match arguments.calls.block_secrets {
+        true => {
+            Some(Arc::new(Screen::new().map_err(|error| anyhow::anyhow!("the system has no randomness: {error}"))?))
         }
+        false => None,
     };
+    let mode = Mode::Real(progress::on_stderr());
+    let mut assembled = assemble_screened(&arguments.servers, mode, Reaper::new(), screen.as_ref()).await?;
+    if let Some(ignored) = ignored {
+        tracing::warn!("{ignored}");
+    }
+    let options = gateway_options(&arguments, &assembled, screen);
+    let http = listen(&arguments).await?;
     assembled.reap();
-    let gateway = Gateway::start(
-        std::mem::take(&mut assembled.servers),
-        assembled.provisioner.clone(),
-        assembled.gateway.clone(),
-    );
+    let provision = provision(&arguments, &assembled);
+    let gateway = Gateway::start(assembled.loaded.servers.clone(), provision, options);
+    if arguments.watches() {
+        let provisioner = Arc::clone(&assembled.provisioner);
+        let watching = watch::watch(assembled.sources.clone(), gateway.clone(), provisioner, assembled.loaded.clone());
+        let signals = signals.clone();
+        tokio::spawn(async move { signals.run_until_cancelled(watching).await });
+    }
+    if !arguments.calls.tools.is_empty() {
+        tokio::spawn(warn_of_unused_patterns(gateway.clone(), signals.clone()));
+    }
     let provisioner = assembled.provisioner.clone();
     // A provisioner that cannot be used ends the gateway: no server could ever start.
     let unusable = async move {
@@ -102,17 +70,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
         }
     };
     let serve = async {
-        match listener {
+        match http {
             None => gateway.serve_stdio(signals.clone()).await,
-            Some(listener) => {
-                let http = HttpOptions {
-                    token: token(&arguments, &listener)?,
-                    session_idle: arguments.session_timeout,
-                    max_sessions: usize::from(arguments.max_sessions),
-                    ..HttpOptions::default()
-                };
-                gateway.serve_http(listener, http, signals.clone()).await
-            }
+            Some((listener, http)) => gateway.serve_http(listener, http, signals.clone()).await,
         }
         .map_err(anyhow::Error::from)
     };
@@ -120,6 +80,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
         served = serve => served,
         error = unusable => Err(error.into()),
     };
+    signals.cancel();
     gateway.shutdown().await;
     // A client that was gone before the provisioner turned out to be unusable must not make it look well.
     let unusable = assembled.provisioner.failure().cloned();
@@ -127,28 +88,95 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     result.and_then(|()| unusable.map_or(Ok(Status::Success), |error| Err(error.into())))
 }
 
+fn gateway_options(arguments: &Arguments, assembled: &Assembled, screen: Option<Arc<Screen>>) -> GatewayOptions {
+    let limit = arguments.limits.call_timeout;
+    let interceptors = assembled.containers.iter().flat_map(|containers| {
+        let specifications = arguments.calls.interceptor.iter().cloned();
+        specifications.map(|specification| Interceptor::new(specification, Arc::clone(containers), limit))
+    });
+    GatewayOptions {
+        call_timeout: limit,
+        tools: ToolFilter::new(&arguments.calls.tools),
+        log_calls: arguments.calls.log_calls,
+        screen,
+        interceptors: interceptors.collect(),
+        calls_at_once: arguments.limits.max_concurrent_calls.map(usize::from),
+        queue: usize::from(arguments.limits.max_queued_calls),
+        ..assembled.gateway.clone()
+    }
+}
+
+/// What starts the servers, or finds those that run already.
+fn provision(arguments: &Arguments, assembled: &Assembled) -> Arc<dyn Provision> {
+    let provisioner: Arc<dyn Provision> = assembled.provisioner.clone();
+    if !arguments.deployment.prestarted {
+        return provisioner;
+    }
+    let is_elsewhere = |image: Option<&str>| image.is_none_or(is_embedded);
+    let servers = assembled.loaded.servers.iter();
+    let elsewhere = servers.filter(|server| is_elsewhere(server.entry.image.as_deref()));
+    let elsewhere: std::collections::BTreeSet<String> = elsewhere.map(|server| server.name.clone()).collect();
+    Arc::new(Prestarted {
+        others: provisioner,
+        elsewhere: Box::new(move |server| elsewhere.contains(server)),
+        timeout: arguments.servers.max_server_startup_timeout,
+        reaper: assembled.reaper.clone(),
+    })
+}
+
+/// Listens for HTTP, if that is how clients connect.
+async fn listen(arguments: &Arguments) -> anyhow::Result<Option<(TcpListener, HttpOptions)>> {
+    let transport = match arguments.clients.transport {
+        Transport::Stdio => return Ok(None),
+        Transport::Sse => HttpTransport::Sse,
+        Transport::Streaming => HttpTransport::Streamable,
+    };
+    let (host, port) = arguments.clients.address();
+    let listener = TcpListener::bind((host, port))
+        .await
+        .with_context(|| format!("cannot listen on {host}:{port}; choose another with `--port`"))?;
+    let http = HttpOptions {
+        transport,
+        token: token(arguments, &listener)?,
+        session_idle: arguments.limits.session_timeout,
+        max_sessions: usize::from(arguments.limits.max_sessions),
+        ..HttpOptions::default()
+    };
+    Ok(Some((listener, http)))
+}
+
+/// Says which patterns of `--tools` no tool has, once every server has answered: most likely they are misspelt.
+async fn warn_of_unused_patterns(gateway: Gateway, ends: CancellationToken) {
+    if ends.run_until_cancelled(gateway.complete()).await.is_some() {
+        for pattern in gateway.unused_tool_patterns() {
+            tracing::warn!("`--tools {pattern}` matches no tool of the enabled servers");
+        }
+    }
+}
+
 /// The bearer token that clients must show, and a line on stderr that says so.
-fn token(arguments: &Arguments, listener: &tokio::net::TcpListener) -> anyhow::Result<Option<SecretText>> {
+fn token(arguments: &Arguments, listener: &TcpListener) -> anyhow::Result<Option<SecretText>> {
     let address = listener.local_addr()?;
-    if arguments.allow_unauthenticated {
-        if !arguments.host.is_loopback() {
+    let path = if arguments.clients.transport == Transport::Sse { "sse" } else { "mcp" };
+    if arguments.clients.allow_unauthenticated {
+        if !address.ip().is_loopback() {
             tracing::warn!(
                 "anyone who reaches {address} can call every tool: it is open to the network without a token"
             );
         }
-        eprintln!("listening on http://{address}/mcp without authentication");
+        eprintln!("listening on http://{address}/{path} without authentication");
         return Ok(None);
     }
     let given = std::env::var("MCP_GATEWAY_AUTH_TOKEN").ok().filter(|token| !token.trim().is_empty());
     let token = match given {
         Some(token) => {
-            eprintln!("listening on http://{address}/mcp with the token in MCP_GATEWAY_AUTH_TOKEN");
+            eprintln!("listening on http://{address}/{path} with the token in MCP_GATEWAY_AUTH_TOKEN");
             token
         }
         None => {
             let token = super::random_hex(32)?;
             eprintln!(
-                "listening on http://{address}/mcp\nsend `Authorization: Bearer {token}`, or set MCP_GATEWAY_AUTH_TOKEN to choose it"
+                "listening on http://{address}/{path}\nsend `Authorization: Bearer {token}`, or set MCP_GATEWAY_AUTH_TOKEN to choose it"
             );
             token
         }

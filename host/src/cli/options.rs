@@ -16,11 +16,14 @@ pub(crate) struct ServerOptions {
     /// Default: ~/.docker/mcp/catalogs/docker-mcp.yaml
     #[arg(long, value_name = "FILE", help_heading = "Servers")]
     pub(crate) catalog: Vec<PathBuf>,
+    /// The address of a `server.json` in an MCP registry, whose server is enabled too. Repeat it for several
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Servers")]
+    pub(crate) mcp_registry: Vec<String>,
     /// The servers to enable, by their names in the catalog
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) servers: Vec<String>,
     /// Enable every server of the catalog
-    #[arg(long, conflicts_with = "servers", help_heading = "Servers")]
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, conflicts_with = "servers", help_heading = "Servers")]
     pub(crate) enable_all_servers: bool,
     /// Configuration of the servers: a YAML map from server to its settings. Repeat it for several; later ones win.
     /// Default: ~/.docker/mcp/config.yaml if it is there
@@ -40,8 +43,12 @@ pub(crate) struct ServerOptions {
     pub(crate) max_server_startup_timeout: Duration,
     /// Keep every server running for the whole client session. Without it a server runs for one call, unless its
     /// catalog entry says `longLived`
-    #[arg(long, help_heading = "Limits")]
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, help_heading = "Limits")]
     pub(crate) long_lived: bool,
+    /// Refuse servers whose catalog entry limits them to `allowHosts`, because that limit cannot be enforced yet. Servers
+    /// without it keep their network, as in the existing gateway; `disableNetwork: true` cuts one off
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, help_heading = "Deployment")]
+    pub(crate) block_network: bool,
     /// What deploys the servers: `docker`, or the path of a component (`.wasm`)
     #[arg(long, value_name = "NAME|FILE", default_value = "docker", help_heading = "Deployment")]
     pub(crate) provisioner: String,

@@ -71,12 +71,13 @@ pub(super) async fn show(options: &ServerOptions, only: &[String], format: Forma
     let reaper = Reaper::new();
     let recorder = Arc::new(PlanRuntime::new("docker", reaper.clone()));
     let assembled = assemble(options, Mode::Plan(Arc::clone(&recorder)), reaper).await?;
-    if let Some(unknown) = only.iter().find(|name| assembled.servers.iter().all(|server| server.name != **name)) {
+    if let Some(unknown) = only.iter().find(|name| assembled.loaded.servers.iter().all(|server| server.name != **name))
+    {
         anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
     }
     assembled.provisioner.ready().await?;
     let mut steps = Vec::new();
-    for server in assembled.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
+    for server in assembled.loaded.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
         steps.extend(plan_server(&assembled, &recorder, &server.name, &server.entry).await);
     }
     match format {

@@ -96,8 +96,8 @@ async fn with_client(
     options: &ServerOptions,
     work: impl AsyncFnOnce(&Client, &Gateway) -> anyhow::Result<Status>,
 ) -> anyhow::Result<Status> {
-    let mut assembled = assemble(options, Mode::Real(progress::on_stderr()), Reaper::new()).await?;
-    let servers = std::mem::take(&mut assembled.servers);
+    let assembled = assemble(options, Mode::Real(progress::on_stderr()), Reaper::new()).await?;
+    let servers = assembled.loaded.servers.clone();
     let gateway = Gateway::start(servers, assembled.provisioner.clone(), assembled.gateway.clone());
     let result = tokio::select! {
         result = with_gateway(&assembled, &gateway, work) => result,

@@ -8,9 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::ephemeral;
 use super::inventory::{Inventory, Offer, Status};
+use super::servers::Server;
 use super::upstream::{Introduction, Opening, Upstream, UpstreamError};
-use super::{ServerDefinition, ephemeral};
 
 /// How many pages of one list are read. A server that has more is taken to repeat itself.
 const MAX_PAGES: usize = 100;
@@ -20,15 +21,9 @@ const MAX_ITEMS: usize = 2_000;
 const MAX_BYTES: usize = 16 << 20;
 
 /// Discovers one server and records the outcome.
-pub(crate) async fn discover(
-    opening: &Opening<'_>,
-    definition: &ServerDefinition,
-    index: usize,
-    inventory: &Inventory,
-    cancel: &CancellationToken,
-) {
+pub(crate) async fn discover(opening: &Opening<'_>, definition: &Server, index: usize, inventory: &Inventory) {
     let started = tokio::time::Instant::now();
-    let status = match offer(opening, definition, cancel).await {
+    let status = match offer(opening, definition, &definition.retired).await {
         Ok(offer) => {
             tracing::info!(
                 server = definition.name,
@@ -50,11 +45,9 @@ pub(crate) async fn discover(
     inventory.record(index, status);
 }
 
-async fn offer(
-    opening: &Opening<'_>,
-    definition: &ServerDefinition,
-    cancel: &CancellationToken,
-) -> Result<Offer, UpstreamError> {
+async fn offer(opening: &Opening<'_>, definition: &Server, cancel: &CancellationToken) -> Result<Offer, UpstreamError> {
+    let admitted = opening.provision.admit(&definition.name);
+    admitted.map_err(|source| UpstreamError::Provision { server: definition.name.clone(), source })?;
     let ephemeral: Vec<Tool> = definition.entry.tools.iter().filter_map(ephemeral::definition).collect();
     if definition.entry.is_poci() {
         return Ok(Offer { tools: ephemeral, ..Offer::default() });

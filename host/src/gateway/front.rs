@@ -23,12 +23,14 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::guard::Call;
 use super::http::Principal;
 use super::inventory::LateChanges;
 use super::relay::{CallError, Caller, forward, turn};
+use super::servers::Server;
 use super::session::Session;
 use super::upstream::UpstreamError;
-use super::{Core, ephemeral};
+use super::{Core, ephemeral, guard};
 
 /// What clients are told about the gateway.
 const INSTRUCTIONS: &str = "This gateway joins several MCP servers. Each runs in isolation and may be started for a \
@@ -98,7 +100,9 @@ impl Front {
         params: Value,
         caller: &Caller,
     ) -> Result<T, ErrorData> {
-        let result = forward(&self.core, server, method, params, caller).await.map_err(protocol_error)?;
+        guard::screen_request(&self.core, &params).map_err(protocol_error)?;
+        let result = forward(&self.core, server, method, params, caller).await;
+        let result = result.and_then(|result| guard::screen_result(&self.core, result)).map_err(protocol_error)?;
         self.typed(server, method, result)
     }
 
@@ -108,7 +112,7 @@ impl Front {
             object.entry("resultType").or_insert_with(|| json!("complete"));
         }
         serde_json::from_value(result).map_err(|error| {
-            let name = self.core.servers.get(server).map_or("", |server| server.name.as_str());
+            let name = self.core.servers.get(server).map_or_else(String::new, |server| server.name.clone());
             ErrorData::internal_error(
                 format!("server `{name}` answered `{method}` with a malformed result: {error}"),
                 None,
@@ -119,6 +123,10 @@ impl Front {
     /// Why a name is not there.
     fn unknown(&self, kind: &str, name: &str) -> ErrorData {
         let excuses = self.core.inventory.excuses((kind == "tool").then_some(name));
+        if kind == "tool" && self.core.inventory.now().left_out.contains(name) {
+            let message = format!("tool `{name}` is not enabled; `--tools` leaves it out");
+            return ErrorData::invalid_params(message, None);
+        }
         let mut message = format!("{kind} `{name}` is not known to the gateway");
         if !excuses.is_empty() {
             message.push_str("; not every server is there: ");
@@ -129,24 +137,24 @@ impl Front {
 
     async fn run_ephemeral(
         &self,
-        (index, server): (usize, &str),
+        server: &Server,
         tool: &str,
         params: &Value,
         caller: &Caller,
     ) -> Result<Value, CallError> {
         let _under_way = self.core.tracker.token();
         let _turn = tokio::select! {
-            turn = turn(&self.core, index, server) => turn?,
+            turn = turn(&self.core, server) => turn?,
             () = caller.cancel.cancelled() => return Err(UpstreamError::Cancelled.into()),
         };
         let cancel = self.core.cancel.child_token();
         let _cancels = cancel.clone().drop_guard();
-        let run = self.core.provision.run_tool(server, tool, ephemeral::arguments(params), cancel.clone());
+        let run = self.core.provision.run_tool(&server.name, tool, ephemeral::arguments(params), cancel.clone());
         let completed = tokio::select! {
             completed = run => completed,
             () = caller.cancel.cancelled() => return Err(UpstreamError::Cancelled.into()),
         };
-        let completed = completed.map_err(|source| UpstreamError::Provision { server: server.to_owned(), source })?;
+        let completed = completed.map_err(|source| UpstreamError::Provision { server: server.name.clone(), source })?;
         Ok(ephemeral::result(tool, &completed))
     }
 }
@@ -250,11 +258,15 @@ impl ServerHandler for Front {
         request.name = route.name.clone().into();
         let params = params(&request, &context.meta)?;
         let started = Instant::now();
-        let result = if ephemeral::is_ephemeral_tool(&definition.entry, &route.name) {
-            self.run_ephemeral((route.server, &definition.name), &route.name, &params, &caller).await
-        } else {
-            forward(&self.core, route.server, "tools/call", params, &caller).await
+        let call = Call { tool: &tool, progress_token: caller.progress_token.as_ref() };
+        let work = async |params: Value| {
+            if ephemeral::is_ephemeral_tool(&definition.entry, &route.name) {
+                self.run_ephemeral(&definition, &route.name, &params, &caller).await
+            } else {
+                forward(&self.core, route.server, "tools/call", params, &caller).await
+            }
         };
+        let result = guard::guarded(&self.core, call, params, &caller.cancel, work).await;
         if self.core.options.log_calls {
             let outcome = match &result {
                 Ok(result) if result.get("isError") == Some(&Value::Bool(true)) => "tool error",

@@ -1,8 +1,10 @@
-//! Serving many clients over streamable HTTP at `/mcp`, with `/health` beside it.
+//! Serving many clients over HTTP: streamable at `/mcp`, or the older HTTP+SSE at `/sse`; `/health` beside it.
 //!
 //! rmcp speaks the protocol; who may come in is decided here.
 
+mod doors;
 mod sessions;
+mod sse;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::doors::Doors;
 use self::sessions::Sessions;
 use super::front::Front;
 use super::{Gateway, GatewayError};
@@ -31,9 +34,21 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Browser pages that may call: those served from this machine.
 const LOCAL_ORIGINS: [&str; 4] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*", "https://localhost:*"];
 
+/// Which of the protocol's transports over HTTP is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpTransport {
+    /// Streamable HTTP, at `/mcp`.
+    #[default]
+    Streamable,
+    /// The deprecated HTTP+SSE: events from `/sse`, messages to `/message`.
+    Sse,
+}
+
 /// Who may come in over HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
+    /// Which transport is spoken.
+    pub transport: HttpTransport,
     /// The bearer token that clients must send. `None` lets everybody in.
     pub token: Option<SecretText>,
     /// Origins of browser pages that may call besides those of this machine, such as `https://app.example.com:443`.
@@ -51,6 +66,7 @@ impl Default for HttpOptions {
     /// No token, pages of this machine only, at most 256 sessions, which end after fifteen idle minutes.
     fn default() -> Self {
         Self {
+            transport: HttpTransport::default(),
             token: None,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
@@ -78,16 +94,23 @@ impl Gateway {
         let ends = cancel.child_token();
         let is_loopback = listener.local_addr()?.ip().is_loopback();
         let core = Arc::clone(&self.core);
-        let service = StreamableHttpService::new(
-            move || Ok(Front::new(Arc::clone(&core))),
-            Arc::new(Sessions::new(options.max_sessions, options.session_idle)),
-            config(&options, is_loopback, ends.clone()),
-        );
+        let protocol = match options.transport {
+            HttpTransport::Streamable => {
+                let service = StreamableHttpService::new(
+                    move || Ok(Front::new(Arc::clone(&core))),
+                    Arc::new(Sessions::new(options.max_sessions, options.session_idle)),
+                    config(&options, is_loopback, ends.clone()),
+                );
+                let router = Router::new().route_service("/mcp", service);
+                router.layer(from_fn_with_state(options.max_sessions, sessions::explain))
+            }
+            HttpTransport::Sse => {
+                let doors = Doors::new(&options, is_loopback);
+                sse::router(core, &options, ends.clone()).layer(from_fn_with_state(Arc::new(doors), doors::check))
+            }
+        };
         let gate = Arc::new(Gate { token: options.token.as_ref().map(|token| digest(token.expose().as_bytes())) });
-        let protected = Router::new()
-            .route_service("/mcp", service)
-            .layer(from_fn_with_state(options.max_sessions, sessions::explain))
-            .layer(from_fn_with_state(gate, admit));
+        let protected = protocol.layer(from_fn_with_state(gate, admit));
         let router = Router::new().route("/health", get(|| async { StatusCode::OK })).merge(protected);
         let listener = listener.tap_io(|stream| {
             // Without it, small events wait for the acknowledgement of those before.

@@ -3,14 +3,15 @@
 //! It is filled by [`super::discovery`] as servers answer. Readers wait for those under way, but never beyond the
 //! start-up timeout; what arrives later is counted, so that clients can be told.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Tool};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::ServerDefinition;
+use super::ToolFilter;
+use super::servers::{Server, Servers};
 
 /// What one server offers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +35,8 @@ pub(crate) enum Status {
     Ready(Arc<Offer>),
     /// It failed, for this reason, which names the server.
     Failed(String),
+    /// It is no longer one of the servers.
+    Retired,
 }
 
 /// Where a name leads.
@@ -59,10 +62,12 @@ pub(crate) struct LateChanges {
 /// Everything known at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    /// By server.
+    /// By index of the server.
     pub status: Vec<Status>,
     /// All tools under the names that clients see, in the order of servers.
     pub tools: Vec<Tool>,
+    /// The names of tools that the filter leaves out.
+    pub left_out: BTreeSet<String>,
     /// Where they lead.
     pub tool_routes: HashMap<String, Route>,
     /// All prompts under the names that clients see.
@@ -96,17 +101,55 @@ impl Snapshot {
 /// The offers of all servers.
 #[derive(Debug)]
 pub(crate) struct Inventory {
-    servers: Arc<Vec<ServerDefinition>>,
+    servers: Arc<Servers>,
+    filter: ToolFilter,
     state: watch::Sender<Arc<Snapshot>>,
     deadline: Instant,
+    /// How many servers there were at first. What comes later is late, whenever it comes.
+    first: OnceLock<usize>,
 }
 
 impl Inventory {
-    /// An inventory whose readers wait until `deadline` at most.
-    pub(crate) fn new(servers: Arc<Vec<ServerDefinition>>, deadline: Instant) -> Self {
-        let status = vec![Status::Pending; servers.len()];
-        let (state, _) = watch::channel(Arc::new(Snapshot { status, ..Snapshot::default() }));
-        Self { servers, state, deadline }
+    /// An inventory whose readers wait until `deadline` at most. It has the tools that the filter lets through.
+    pub(crate) fn new(servers: Arc<Servers>, filter: ToolFilter, deadline: Instant) -> Self {
+        let (state, _) = watch::channel(Arc::new(Snapshot::default()));
+        Self { servers, filter, state, deadline, first: OnceLock::new() }
+    }
+
+    /// Takes account of servers that came, went or changed places.
+    pub(crate) fn rearrange(&self) {
+        self.first.get_or_init(|| self.servers.indices());
+        self.state.send_modify(|snapshot| {
+            let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
+            next.status.resize(self.servers.indices(), Status::Pending);
+            for (index, status) in next.status.iter_mut().enumerate() {
+                if self.servers.get(index).is_none() {
+                    *status = Status::Retired;
+                }
+            }
+            self.merge(&mut next, None);
+            next.late.tools += u64::from(next.tools != snapshot.tools);
+            next.late.prompts += u64::from(next.prompts != snapshot.prompts);
+            let is_same = next.resources == snapshot.resources && next.templates == snapshot.templates;
+            next.late.resources += u64::from(!is_same);
+            *snapshot = Arc::new(next);
+        });
+    }
+
+    /// The patterns of the filter that match no tool so far.
+    pub(crate) fn unused_patterns(&self) -> Vec<String> {
+        let snapshot = self.now();
+        let servers = self.servers.active();
+        let offers = servers.iter().filter_map(|(index, server)| match snapshot.status.get(*index) {
+            Some(Status::Ready(offer)) => Some((server, offer)),
+            _ => None,
+        });
+        let names = offers.flat_map(|(server, offer)| {
+            let names = offer.tools.iter().flat_map(|tool| [tool.name.to_string(), exposed(server, &tool.name)]);
+            names.map(|name| (server.name.as_str(), name))
+        });
+        let names: Vec<(&str, String)> = names.collect();
+        self.filter.unused(names.iter().map(|(server, name)| (*server, name.as_str())))
     }
 
     /// What is known now.
@@ -135,9 +178,12 @@ impl Inventory {
 
     /// Records how the discovery of a server ended, or what it offers now.
     pub(crate) fn record(&self, server: usize, status: Status) {
-        let is_late = Instant::now() > self.deadline;
+        let is_late = Instant::now() > self.deadline || self.first.get().is_some_and(|first| server >= *first);
         self.state.send_modify(|snapshot| {
             let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
+            if matches!(snapshot.status.get(server), None | Some(Status::Retired)) {
+                return;
+            }
             let known = match snapshot.status.get(server) {
                 Some(Status::Ready(offer)) => Some(Arc::clone(offer)),
                 _ => None,
@@ -152,22 +198,23 @@ impl Inventory {
             if let Some(slot) = next.status.get_mut(server) {
                 *slot = status;
             }
-            self.merge(&mut next, server);
+            self.merge(&mut next, Some(server));
             *snapshot = Arc::new(next);
         });
     }
 
     /// Joins the offers in the order of servers. `newest` is the one whose collisions are worth a warning.
-    fn merge(&self, snapshot: &mut Snapshot, newest: usize) {
+    fn merge(&self, snapshot: &mut Snapshot, newest: Option<usize>) {
         let status = snapshot.status.clone();
-        let offers = status.iter().enumerate().filter_map(|(server, status)| match status {
-            Status::Ready(offer) => Some((server, offer)),
-            Status::Pending | Status::Failed(_) => None,
-        });
-        for (server, offer) in offers {
+        for (server, definition) in self.servers.active() {
+            let Some(Status::Ready(offer)) = status.get(server) else { continue };
             for tool in &offer.tools {
                 let route = Route { server, name: tool.name.to_string() };
-                let name = self.exposed(&route);
+                let name = exposed(&definition, &route.name);
+                if !self.filter.allows(&definition.name, &route.name, &name) {
+                    snapshot.left_out.insert(name);
+                    continue;
+                }
                 if self.claim("tool", &mut snapshot.tool_routes, name.clone(), route, newest) {
                     let mut tool = tool.clone();
                     tool.name = name.into();
@@ -176,7 +223,7 @@ impl Inventory {
             }
             for prompt in &offer.prompts {
                 let route = Route { server, name: prompt.name.clone() };
-                let name = self.exposed(&route);
+                let name = exposed(&definition, &route.name);
                 if self.claim("prompt", &mut snapshot.prompt_routes, name.clone(), route, newest) {
                     let mut prompt = prompt.clone();
                     prompt.name = name;
@@ -198,23 +245,16 @@ impl Inventory {
         }
     }
 
-    fn exposed(&self, route: &Route) -> String {
-        match self.servers.get(route.server).and_then(|server| server.entry.prefix.as_deref()) {
-            Some(prefix) if !prefix.is_empty() => format!("{}__{}", clean(prefix), route.name),
-            _ => route.name.clone(),
-        }
-    }
-
     fn claim(
         &self,
         kind: &str,
         routes: &mut HashMap<String, Route>,
         name: String,
         route: Route,
-        newest: usize,
+        newest: Option<usize>,
     ) -> bool {
         if let Some(first) = routes.get(&name) {
-            if first.server == newest || route.server == newest {
+            if newest.is_none_or(|newest| first.server == newest || route.server == newest) {
                 tracing::warn!(
                     kind,
                     name,
@@ -229,8 +269,8 @@ impl Inventory {
         true
     }
 
-    fn name(&self, server: usize) -> &str {
-        self.servers.get(server).map_or("", |server| server.name.as_str())
+    fn name(&self, server: usize) -> String {
+        self.servers.get(server).map_or_else(String::new, |server| server.name.clone())
     }
 
     /// Why a name may be missing: the servers that failed or are not there yet. Those whose catalog entry lists the
@@ -238,18 +278,16 @@ impl Inventory {
     pub(crate) fn excuses(&self, tool: Option<&str>) -> Vec<String> {
         let snapshot = self.now();
         let mut excuses = BTreeMap::new();
-        for (index, (server, status)) in self.servers.iter().zip(&snapshot.status).enumerate() {
-            let excuse = match status {
-                Status::Ready(_) => continue,
-                Status::Pending => format!("server `{}` is still starting; try again in a moment", server.name),
-                Status::Failed(reason) => reason.clone(),
+        for (index, server) in self.servers.active() {
+            let excuse = match snapshot.status.get(index) {
+                Some(Status::Ready(_) | Status::Retired) => continue,
+                Some(Status::Failed(reason)) => reason.clone(),
+                None | Some(Status::Pending) => {
+                    format!("server `{}` is still starting; try again in a moment", server.name)
+                }
             };
-            let declares = tool.is_some_and(|tool| {
-                server.entry.tools.iter().any(|declared| {
-                    let route = Route { server: index, name: declared.name.clone() };
-                    self.exposed(&route) == tool
-                })
-            });
+            let declares =
+                tool.is_some_and(|tool| server.entry.tools.iter().any(|known| exposed(&server, &known.name) == tool));
             excuses.insert((!declares, index), excuse);
         }
         let has_declared = excuses.keys().any(|(undeclared, _)| !undeclared);
@@ -258,6 +296,14 @@ impl Inventory {
             .filter(|((undeclared, _), _)| !(has_declared && *undeclared))
             .map(|(_, text)| text)
             .collect()
+    }
+}
+
+/// The name that clients see.
+fn exposed(server: &Server, name: &str) -> String {
+    match server.entry.prefix.as_deref() {
+        Some(prefix) if !prefix.is_empty() => format!("{}__{name}", clean(prefix)),
+        _ => name.to_owned(),
     }
 }
 
@@ -289,17 +335,30 @@ mod tests {
     use std::time::Duration;
 
     use serde_json::json;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::catalog::Entry;
     use crate::catalog::entry::ToolEntry;
+    use crate::gateway::{GatewayOptions, ServerDefinition};
 
     fn inventory(entries: Vec<(&str, Entry)>) -> Inventory {
-        let servers = entries
+        filtered(entries, ToolFilter::default())
+    }
+
+    fn filtered(entries: Vec<(&str, Entry)>, filter: ToolFilter) -> Inventory {
+        let definitions = entries
             .into_iter()
             .map(|(name, entry)| ServerDefinition { name: name.to_owned(), entry: Arc::new(entry) })
             .collect();
-        Inventory::new(Arc::new(servers), Instant::now() + Duration::from_secs(60))
+        let inventory = Inventory::new(Arc::default(), filter, Instant::now() + Duration::from_secs(60));
+        replace(&inventory, definitions);
+        inventory
+    }
+
+    fn replace(inventory: &Inventory, definitions: Vec<ServerDefinition>) {
+        inventory.servers.replace(definitions, &BTreeSet::new(), &GatewayOptions::default(), &CancellationToken::new());
+        inventory.rearrange();
     }
 
     fn offer(tools: &[&str]) -> Status {
@@ -337,6 +396,41 @@ mod tests {
         inventory.record(1, Status::Failed("server `b` hangs".to_owned()));
         assert_eq!(inventory.excuses(Some("x")), ["server `b` hangs"]);
         assert_eq!(inventory.excuses(Some("y")).len(), 2);
+    }
+
+    #[test]
+    fn a_tool_that_the_filter_leaves_out_can_be_neither_seen_nor_reached() {
+        let inventory = filtered(
+            vec![("a", Entry::default()), ("b", Entry::default())],
+            ToolFilter::new(&["a:same".to_owned(), "b:none".to_owned()]),
+        );
+        inventory.record(0, offer(&["same", "other"]));
+        inventory.record(1, offer(&["same"]));
+        let now = inventory.now();
+        assert_eq!(now.tools.iter().map(|tool| tool.name.as_ref()).collect::<Vec<_>>(), ["same"]);
+        assert_eq!(now.tool_routes["same"].server, 0);
+        assert!(!now.tool_routes.contains_key("other") && now.left_out.contains("other"));
+        assert_eq!(inventory.unused_patterns(), ["b:none"]);
+    }
+
+    #[test]
+    fn servers_that_stay_keep_their_place_and_those_that_go_take_their_tools_along() {
+        let define = |name: &str, entry: Entry| ServerDefinition { name: name.to_owned(), entry: Arc::new(entry) };
+        let inventory = inventory(vec![("a", Entry::default()), ("b", Entry::default())]);
+        inventory.record(0, offer(&["of_a"]));
+        inventory.record(1, offer(&["of_b"]));
+        let changed = Entry { image: Some("new".to_owned()), ..Entry::default() };
+        replace(&inventory, vec![define("b", Entry::default()), define("a", changed)]);
+        let now = inventory.now();
+        assert_eq!(now.tools.iter().map(|tool| tool.name.as_ref()).collect::<Vec<_>>(), ["of_b"]);
+        assert_eq!(now.tool_routes["of_b"].server, 1);
+        assert_eq!(now.late.tools, 1);
+        // What the old `a` says now does not count.
+        inventory.record(0, offer(&["of_a"]));
+        assert!(!inventory.now().tool_routes.contains_key("of_a"));
+        inventory.record(2, offer(&["of_a"]));
+        assert_eq!(inventory.now().tool_routes["of_a"].server, 2);
+        assert_eq!(inventory.now().late.tools, 2, "clients have the lists without it");
     }
 
     #[test]

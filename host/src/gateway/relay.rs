@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Core;
 use super::connection::{Closed, Connection, Event, RpcError};
 use super::follow::follow;
+use super::servers::Server;
 use super::session::Session;
 use super::turns::Crowded;
 use super::upstream::{Introduction, Upstream, UpstreamError};
@@ -54,6 +55,9 @@ pub(crate) enum CallError {
     /// The server answered with an error, which is the client's to see as it is.
     #[error("{0}")]
     Rpc(RpcError),
+    /// The gateway does not let it pass.
+    #[error("{0}")]
+    Refused(String),
     /// The server cannot be used.
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
@@ -83,7 +87,7 @@ pub(crate) async fn forward(
     caller: &Caller,
 ) -> Result<Value, CallError> {
     let Some(definition) = core.servers.get(server) else {
-        return Err(UpstreamError::Cancelled.into());
+        return Err(CallError::Refused("the server is not enabled any more; list the tools again".to_owned()));
     };
     // The end of the gateway waits for what is under way here.
     let _under_way = core.tracker.token();
@@ -93,17 +97,17 @@ pub(crate) async fn forward(
         capabilities: Value::Object(caller.abilities.clone()),
     };
     let work = async {
-        let _turn = turn(core, server, &definition.name).await?;
+        let _turn = turn(core, &definition).await?;
         let opening = core.opening();
         let open = Upstream::open(&opening, &definition.name, &introduction, &cancel);
-        let (is_kept, policy) = (core.is_long_lived(definition), &core.options.restart);
+        let (is_kept, policy) = (core.options.keeps(&definition.entry), &core.options.restart);
         let upstream = if is_kept {
             caller.session.server(server, &definition.name, policy, open).await?
         } else {
             Arc::new(open.await?)
         };
         if is_kept {
-            follow(core, server, &upstream);
+            follow(core, server, &upstream, &caller.session);
         }
         if let Some(level) = &caller.log_level {
             upstream.set_log_level(level).await;
@@ -137,21 +141,16 @@ pub(crate) async fn forward(
 ///
 /// # Errors
 /// [`UpstreamError::Busy`].
-pub(crate) async fn turn<'a>(
-    core: &'a Core,
-    server: usize,
-    name: &str,
-) -> Result<Option<SemaphorePermit<'a>>, UpstreamError> {
-    let Some(turns) = core.turns.get(server) else { return Ok(None) };
+pub(crate) async fn turn<'a>(core: &Core, server: &'a Server) -> Result<SemaphorePermit<'a>, UpstreamError> {
     let busy = |crowded| UpstreamError::Busy {
-        server: name.to_owned(),
-        at_once: turns.at_once(),
+        server: server.name.clone(),
+        at_once: server.turns.at_once(),
         reason: match crowded {
             Crowded::QueueIsFull => "the queue is full",
             Crowded::WaitedTooLong => "the call waited for as long as a call may take",
         },
     };
-    turns.take(core.options.call_timeout).await.map(Some).map_err(busy)
+    server.turns.take(core.options.call_timeout).await.map_err(busy)
 }
 
 /// A kept server that does not even answer a `ping` after it let a call run out of time is replaced for the next call.

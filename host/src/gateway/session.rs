@@ -81,6 +81,12 @@ impl Session {
         }
     }
 
+    /// Lets go of a server that is no longer one of the gateway's. Calls under way keep it until they are done.
+    pub(crate) fn release(&self, server: usize) {
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&server);
+        drop(slot);
+    }
+
     /// Lets go of a server that broke, so that the next call gets a new one.
     pub(crate) async fn forget(&self, server: usize, broken: &Arc<Upstream>, policy: &RestartPolicy, reason: String) {
         let slot = {

@@ -4,7 +4,7 @@
 //! It decides nothing about containers itself and knows no engine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,12 +59,19 @@ pub struct SandboxedProvisioner {
     component: Source,
     grants: Grants,
     environment: Environment,
-    servers: BTreeMap<String, Arc<ServerSettings>>,
+    servers: RwLock<Servers>,
     startup_timeout: Duration,
     tool_timeout: Duration,
     progress: Arc<dyn ImageProgress>,
     compiling: OnceLock<Compiling>,
     loaded: OnceCell<Result<Arc<Provisioner>, ProvisionError>>,
+}
+
+/// The enabled servers, and why some of them must not be used.
+#[derive(Default)]
+struct Servers {
+    settings: BTreeMap<String, Arc<ServerSettings>>,
+    refused: BTreeMap<String, String>,
 }
 
 type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
@@ -81,13 +88,28 @@ impl SandboxedProvisioner {
                 runtime: setup.runtime,
                 limits: setup.limits,
             },
-            servers: setup.servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect(),
+            servers: RwLock::new(Servers { settings: by_name(setup.servers), refused: BTreeMap::new() }),
             startup_timeout: setup.startup_timeout,
             tool_timeout: setup.tool_timeout,
             progress: setup.progress,
             compiling: OnceLock::new(),
             loaded: OnceCell::new(),
         }
+    }
+
+    /// Makes these the enabled servers; those in `refused` are not provisioned, for the reason given there. What runs
+    /// already goes on.
+    pub fn replace(&self, servers: Vec<ServerSettings>, refused: BTreeMap<String, String>) {
+        let replaced = Servers { settings: by_name(servers), refused };
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = replaced;
+    }
+
+    fn settings(&self, server: &str) -> Result<Arc<ServerSettings>, ProvisionError> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = servers.refused.get(server) {
+            return Err(ProvisionError::Denied(reason.clone()));
+        }
+        servers.settings.get(server).cloned().ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))
     }
 
     /// Loads the component and lets it check the session, once; later calls give the same answer.
@@ -131,10 +153,12 @@ impl SandboxedProvisioner {
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
         let provisioner = self.compiled().await?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
-        let specs = self.servers.values().filter_map(|server| {
-            // An entry that is wrong fails its own server later, not the session.
-            server_spec(&ServerScope::new(Arc::clone(server), None)).ok()
-        });
+        let servers: Vec<Arc<ServerSettings>> = {
+            let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+            servers.settings.values().cloned().collect()
+        };
+        // An entry that is wrong fails its own server later, not the session.
+        let specs = servers.into_iter().filter_map(|server| server_spec(&ServerScope::new(server, None)).ok());
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(provisioner)
@@ -163,8 +187,7 @@ impl SandboxedProvisioner {
     }
 
     fn scope(&self, server: &str, call: Option<ToolCall>) -> Result<Arc<ServerScope>, ProvisionError> {
-        let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
-        Ok(Arc::new(ServerScope::new(Arc::clone(settings), call)))
+        Ok(Arc::new(ServerScope::new(self.settings(server)?, call)))
     }
 
     /// Waits for the image of a server that runs in a container.
@@ -201,8 +224,7 @@ impl SandboxedProvisioner {
 
     /// Fills in what only the host may know. In a forecast secrets keep their names.
     async fn remote(&self, scope: &ServerScope, handle: RemoteHandle) -> Result<Remote, ProvisionError> {
-        let settings =
-            self.servers.get(scope.name()).ok_or_else(|| ProvisionError::UnknownServer(scope.name().to_owned()))?;
+        let settings = self.settings(scope.name())?;
         let read = async |value: &provisioning_core::Value| {
             if self.environment.session.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
@@ -221,6 +243,10 @@ impl SandboxedProvisioner {
 
 #[async_trait]
 impl Provision for SandboxedProvisioner {
+    fn admit(&self, server: &str) -> Result<(), ProvisionError> {
+        self.settings(server).map(drop)
+    }
+
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
         let span = tracing::info_span!("provision", server);
         async {
@@ -250,7 +276,7 @@ impl Provision for SandboxedProvisioner {
     ) -> Result<Completed, ProvisionError> {
         let span = tracing::info_span!("tool", server, tool);
         async {
-            let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
+            let settings = self.settings(server)?;
             let definition = settings.entry.tools.iter().find(|known| known.name == tool && known.container.is_some());
             let Some(definition) = definition.cloned() else {
                 return Err(ProvisionError::Invalid(format!(
@@ -271,6 +297,10 @@ impl Provision for SandboxedProvisioner {
         .instrument(span)
         .await
     }
+}
+
+fn by_name(servers: Vec<ServerSettings>) -> BTreeMap<String, Arc<ServerSettings>> {
+    servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect()
 }
 
 fn no_such_outcome() -> ProvisionError {

@@ -1,0 +1,279 @@
+//! The arguments of `gateway run`, and which combinations make no sense.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::cli::options::{self, ServerOptions};
+use crate::intercept::Specification;
+
+/// The port of the HTTP transports.
+const PORT: u16 = 8811;
+/// What images of the existing gateway set to 1 where it runs in a container.
+const IN_CONTAINER: &str = "DOCKER_MCP_IN_CONTAINER";
+
+/// Shown below the flags.
+pub(in crate::cli) const EXAMPLES: &str = "\
+Examples:
+  docker-mcp gateway run --catalog builtin:sample --servers sample
+  docker-mcp gateway run --servers github,time --secrets docker-desktop:.env
+  docker-mcp gateway run --enable-all-servers --tools 'github:*,get_current_time' --transport streaming --port 8811
+  docker-mcp gateway run --servers time --interceptor 'before:exec:cat >> calls.jsonl'
+
+Flags with BOOL are on when given without a value; `=false` turns them off. Flags of the Docker MCP gateway that cannot \
+be honoured here (--profile, --central, --oci-ref, --debug-dns) end the command with the reason. docs/compatibility.md \
+compares them all.";
+
+/// How clients connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Transport {
+    /// One client on standard input and output
+    Stdio,
+    /// The older HTTP+SSE, at `/sse`, for clients that know no other
+    Sse,
+    /// Streamable HTTP, at `/mcp`
+    #[value(aliases = ["streamable", "streamable-http", "http"])]
+    Streaming,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Arguments {
+    #[command(flatten)]
+    pub(super) servers: ServerOptions,
+    #[command(flatten)]
+    pub(super) clients: Clients,
+    #[command(flatten)]
+    pub(super) calls: Calls,
+    #[command(flatten)]
+    pub(super) limits: Limits,
+    #[command(flatten)]
+    pub(super) deployment: Deployment,
+    #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
+    absent: Absent,
+    /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Clients")]
+pub(super) struct Clients {
+    /// How clients connect
+    #[arg(long, value_enum, default_value = "stdio", ignore_case = true)]
+    pub(super) transport: Transport,
+    /// The TCP port of the HTTP transports. Default: 8811
+    #[arg(long)]
+    port: Option<u16>,
+    /// The address that the HTTP transports listen on. Anything but a loopback address opens the gateway to the
+    /// network. Default: 127.0.0.1, or all addresses if DOCKER_MCP_IN_CONTAINER is 1
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// Serve HTTP without a bearer token. Without it the token is MCP_GATEWAY_AUTH_TOKEN, or a new one that is shown
+    #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    pub(super) allow_unauthenticated: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Calls")]
+pub(super) struct Calls {
+    /// The tools that clients may see and call: `TOOL`, `SERVER:TOOL`, `SERVER:*` or `*`, in any case. Default: all
+    #[arg(long, value_name = "TOOL,...", value_delimiter = ',')]
+    pub(super) tools: Vec<String>,
+    /// Let a program see every call of a tool, or its result: `before|after:exec|docker|http:TARGET`, where TARGET is a
+    /// command for /bin/sh, an image with arguments, or a URL. It gets JSON; what it answers, if anything, becomes the
+    /// result. If it fails, the call fails. Repeat it for several; docs/interceptors.md has more
+    #[arg(long, value_name = "SPECIFICATION", value_parser = clap::value_parser!(Specification))]
+    pub(super) interceptor: Vec<Specification>,
+    /// Refuse calls and results that hold what looks like a credential, or a secret of the gateway's own
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) block_secrets: bool,
+    /// Log a line for each call of a tool
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub(super) log_calls: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct Limits {
+    /// Seconds that a server may take to answer a call, and an interceptor to answer
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = options::seconds)]
+    pub(super) call_timeout: Duration,
+    /// Calls that one server serves at once, over all clients; others wait. Default: 32 for a server that is kept, 8
+    /// for one that is started for each call
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) max_concurrent_calls: Option<u16>,
+    /// Calls that may wait for one server; those beyond get an error at once
+    #[arg(long, value_name = "NUMBER", default_value = "128")]
+    pub(super) max_queued_calls: u16,
+    /// HTTP sessions at once; clients beyond are answered 503 with `Retry-After`
+    #[arg(long, value_name = "NUMBER", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) max_sessions: u16,
+    /// Seconds after which an HTTP session without requests ends, and with it the servers that are kept for it
+    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = options::seconds)]
+    pub(super) session_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Deployment")]
+pub(super) struct Deployment {
+    /// Follow changes of catalogs and configuration files while running; clients are told of new tools. Default: true,
+    /// unless DOCKER_MCP_IN_CONTAINER is 1
+    #[arg(long, value_name = "BOOL", hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    watch: Option<bool>,
+    /// Start no server: each runs already, in a container called `mcp-NAME` that passes its standard streams on at port
+    /// 4444, on a network of the gateway's
+    #[arg(long = "static", value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    pub(super) prestarted: bool,
+}
+
+/// What only another provisioner uses.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cluster (ignored, with a warning, by the provisioner `docker`)")]
+struct Cluster {
+    /// The kubeconfig file
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The context in it
+    #[arg(long, value_name = "NAME")]
+    kube_context: Option<String>,
+    /// The namespace of pods and objects. Default: default
+    #[arg(long, value_name = "NAME", value_parser = label)]
+    namespace: Option<String>,
+    /// Where secrets come from
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    cluster_secret_provider: Option<Provider>,
+    /// The Secret that has them. Default: mcp-gateway-secrets
+    #[arg(long, value_name = "NAME", value_parser = subdomain)]
+    cluster_secret_name: Option<String>,
+    /// Where configuration comes from
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    cluster_config_provider: Option<Provider>,
+    /// The ConfigMap that has it. Default: mcp-gateway-config
+    #[arg(long, value_name = "NAME", value_parser = subdomain)]
+    cluster_config_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Provider {
+    /// The secret store and configuration files of this machine
+    DockerEngine,
+    /// Objects that are in the cluster already
+    Cluster,
+}
+
+/// Flags of the existing gateway that cannot be honoured here: given, they are errors that say why.
+#[derive(Args, Debug)]
+struct Absent {
+    #[arg(long, hide = true)]
+    profile: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    central: bool,
+    #[arg(long, hide = true)]
+    oci_ref: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    debug_dns: bool,
+}
+
+impl Arguments {
+    /// Refuses what cannot be honoured, and warns of what has no effect.
+    ///
+    /// # Errors
+    /// At the first flag that cannot be honoured, with the reason.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let Absent { profile, central, oci_ref, debug_dns } = &self.absent;
+        if profile.is_some() {
+            bail!(
+                "`--profile` cannot be used: profiles are kept in a database of Docker Desktop; name the servers with \
+                 `--servers`, and their files with `--catalog` and `--config`"
+            );
+        }
+        if *central {
+            bail!(
+                "`--central` cannot be used: it lets each client choose servers and send secrets along with its \
+                 requests; run a gateway for each set of servers, with `--servers` and `--secrets`"
+            );
+        }
+        if !oci_ref.is_empty() {
+            bail!(
+                "`--oci-ref` cannot be used: server definitions are not fetched from image registries; save the \
+                 definition to a file and pass it with `--catalog`"
+            );
+        }
+        if *debug_dns {
+            bail!(
+                "`--debug-dns` cannot be used: it shows what the DNS proxies of servers with `allowHosts` are asked, \
+                 and there are no such proxies yet"
+            );
+        }
+        if self.clients.transport == Transport::Stdio {
+            if self.clients.port.is_some() {
+                bail!("`--port` cannot be used with `--transport stdio`; add `--transport streaming` or `sse`");
+            }
+            if self.clients.host.is_some() {
+                bail!("`--host` cannot be used with `--transport stdio`; add `--transport streaming` or `sse`");
+            }
+        }
+        if self.deployment.prestarted && self.deployment.watch == Some(true) {
+            bail!("`--static` and `--watch` cannot be used together: servers that run already do not change");
+        }
+        Ok(())
+    }
+
+    /// Which flags have no effect with the provisioner in use, in a sentence.
+    pub(super) fn ignored(&self) -> Option<String> {
+        let cluster = &self.cluster;
+        let flags = [
+            ("--kubeconfig", cluster.kubeconfig.is_some()),
+            ("--kube-context", cluster.kube_context.is_some()),
+            ("--namespace", cluster.namespace.is_some()),
+            ("--cluster-secret-provider", cluster.cluster_secret_provider.is_some()),
+            ("--cluster-secret-name", cluster.cluster_secret_name.is_some()),
+            ("--cluster-config-provider", cluster.cluster_config_provider.is_some()),
+            ("--cluster-config-name", cluster.cluster_config_name.is_some()),
+        ];
+        let given: Vec<&str> = flags.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
+        let named = given.join(", ");
+        (!given.is_empty()).then(|| format!("{named} without effect: only the provisioner `kubernetes` uses it"))
+    }
+
+    /// Whether files are followed.
+    pub(super) fn watches(&self) -> bool {
+        !self.deployment.prestarted && self.deployment.watch.unwrap_or(!is_in_container())
+    }
+}
+
+impl Clients {
+    /// Where the HTTP transports listen.
+    pub(super) fn address(&self) -> (IpAddr, u16) {
+        let usual = if is_in_container() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        (self.host.unwrap_or(usual.into()), self.port.unwrap_or(PORT))
+    }
+}
+
+fn is_in_container() -> bool {
+    std::env::var(IN_CONTAINER).is_ok_and(|value| value == "1")
+}
+
+/// A name as DNS labels are.
+fn label(text: &str) -> Result<String, String> {
+    let wrong = "write at most 63 letters a-z, digits and `-`, with a letter or digit at both ends";
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(is_plain) && text.bytes().next_back().is_some_and(is_plain);
+    let fits = text.len() <= 63 && text.bytes().all(|byte| is_plain(byte) || byte == b'-');
+    if ends && fits { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
+}
+
+/// A name as objects of a cluster have: labels with dots between them.
+fn subdomain(text: &str) -> Result<String, String> {
+    match text.len() <= 253 && text.split('.').all(|part| label(part).is_ok()) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("write at most 253 letters a-z, digits, `-` and `.`, with a letter or digit at both ends".to_owned())
+        }
+    }
+}
