@@ -305,6 +305,8 @@ async fn deploy(
     let server = row["server"].as_str().unwrap();
     let catalog = json!({ "registry": { server: row["catalog_entry"] } }).to_string();
     let (catalog, _) = Catalog::parse(&catalog, Path::new("golden.json")).unwrap();
+    let entry = catalog.get(server).unwrap().clone();
+    let configured = configuration::for_server(row["config"].as_object().unwrap(), server, &entry);
     let provisioner = SandboxedProvisioner::new(Setup {
         engine: sandbox.clone(),
         component: Source::BuiltIn { name: "docker", bytes: builtin::DOCKER },
@@ -313,11 +315,13 @@ async fn deploy(
         runtime,
         servers: vec![ServerSettings {
             name: server.to_owned(),
-            entry: Arc::new(catalog.get(server).unwrap().clone()),
-            config: Arc::new(configuration::scope(row["config"].as_object().unwrap(), server)),
+            entry: Arc::new(entry),
+            config: Arc::new(configured.scope),
             secrets: Arc::clone(secrets),
             resources: Resources::default(),
             long_lived: false,
+            // What a missing or wrong setting leads to is no matter of requests; `catalogs` tests it.
+            refused: None,
         }],
         startup_timeout: Duration::from_secs(60),
         tool_timeout: Duration::from_secs(60),

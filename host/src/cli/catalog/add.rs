@@ -9,7 +9,7 @@ use crate::catalog::user_files::catalogs;
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The catalog that gets the server
     catalog: String,
     /// The server, by its name in the file

@@ -11,7 +11,7 @@ use crate::catalog::user_files::catalogs;
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The file to write; it must not exist
     file: PathBuf,
 }

@@ -9,7 +9,7 @@ use crate::catalog::user_files::catalogs;
 use crate::cli::{Status, output, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The catalog
     name: String,
     /// The file to write, or `-` for standard output

@@ -6,7 +6,7 @@ use crate::catalog::user_files::catalogs;
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The catalog to copy
     source: String,
     /// The name of the new one

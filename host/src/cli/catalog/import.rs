@@ -17,7 +17,7 @@ use crate::cli::{Status, user_files};
 const TOLD: usize = 5;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// An `https://` address, a file, or `docker-mcp` for Docker's catalog
     #[arg(value_name = "ADDRESS|FILE|docker-mcp")]
     source: String,

@@ -8,7 +8,7 @@ use crate::catalog::user_files::catalogs::{self, DOCKER, DOCKER_URL};
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {}
+pub(in crate::cli) struct Arguments {}
 
 pub(super) async fn run(_: &Arguments) -> anyhow::Result<Status> {
     if !ensure(&user_files()?).await? {

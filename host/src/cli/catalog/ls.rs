@@ -9,7 +9,7 @@ use crate::cli::output::{self, Format};
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// How to show it; `json` also says where each came from
     #[arg(long, value_enum, default_value = "text")]
     format: Format,

@@ -6,7 +6,7 @@ use crate::catalog::user_files::catalogs;
 use crate::cli::{Status, output, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {}
+pub(in crate::cli) struct Arguments {}
 
 pub(super) fn run(_: &Arguments) -> anyhow::Result<Status> {
     let removed = catalogs::reset(&user_files()?)?;

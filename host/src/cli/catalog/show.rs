@@ -18,7 +18,7 @@ enum Format {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The catalog
     #[arg(default_value = catalogs::DOCKER)]
     name: String,

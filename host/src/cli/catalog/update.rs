@@ -11,7 +11,7 @@ use crate::cli::output::count;
 use crate::cli::{Status, message, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The catalog. Default: all that came from an address or a file
     name: Option<String>,
     /// Fetch over plain HTTP from other machines, too

@@ -7,7 +7,7 @@ use crate::cli::output::{self, Format};
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// How to show it; `text` is the file as it stands
     #[arg(long, value_enum, default_value = "text")]
     format: Format,

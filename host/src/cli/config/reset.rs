@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {}
+pub(in crate::cli) struct Arguments {}
 
 pub(super) fn run(_: &Arguments) -> anyhow::Result<Status> {
     let files = user_files()?;

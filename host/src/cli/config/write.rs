@@ -10,7 +10,7 @@ use crate::catalog::{MAX_FILE_BYTES, configuration};
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The whole of it, as YAML or JSON; `-` reads it from standard input, where other users of the machine cannot see
     /// it
     #[arg(value_name = "YAML|-", allow_hyphen_values = true)]

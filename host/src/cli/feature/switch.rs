@@ -6,7 +6,7 @@ use crate::catalog::user_files::features;
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The feature
     #[arg(value_name = "FEATURE")]
     name: String,

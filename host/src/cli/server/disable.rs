@@ -6,7 +6,7 @@ use crate::catalog::user_files::registry;
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The servers
     #[arg(value_name = "SERVER", required = true)]
     names: Vec<String>,

@@ -6,7 +6,7 @@ use crate::catalog::user_files::{catalogs, registry};
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The servers, by their names in the catalogs
     #[arg(value_name = "SERVER", required = true)]
     names: Vec<String>,

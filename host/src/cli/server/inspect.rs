@@ -11,7 +11,7 @@ use crate::cli::output::{self, Format};
 use crate::cli::{Status, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The server
     #[arg(value_name = "SERVER")]
     name: String,

@@ -13,7 +13,7 @@ use crate::secrets::Place;
 use crate::secrets::search_path::SearchPath;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// How to show it
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -40,7 +40,8 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let (catalog, _) = catalogs::load(&files)?;
     let configuration =
         configuration::load(&Some(files.config()).filter(|path| path.exists()).into_iter().collect::<Vec<_>>())?;
-    let store = SearchPath::from_flag(&arguments.secrets, &Place::of_process(assemble::home())).await.context("--secrets")?;
+    let store =
+        SearchPath::from_flag(&arguments.secrets, &Place::of_process(assemble::home())).await.context("--secrets")?;
     let (mut rows, mut trouble, mut missing) = (Vec::new(), None, Vec::new());
     for name in enabled {
         let Some(entry) = catalog.get(&name) else {

@@ -12,7 +12,7 @@ use crate::catalog::user_files::{catalogs, tools};
 use crate::cli::{Status, output, user_files};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The tools
     #[arg(value_name = "TOOL", required = true)]
     names: Vec<String>,
