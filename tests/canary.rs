@@ -195,7 +195,8 @@ async fn secrets_of_every_source_reach_the_container_and_nothing_else() {
     setup.add("keeper", &format!("image: mcp-test/everything:1\nlongLived: true\ndisableNetwork: true\n{entry}"));
     let mut command = setup.command();
     command
-        .args(["gateway", "run", "--verbose", "--secrets", &sources.flag()])
+        // What the server got is looked at in its answer, which is refused otherwise.
+        .args(["gateway", "run", "--verbose", "--block-secrets=false", "--secrets", &sources.flag()])
         .args(setup.selection(&["keeper"]))
         .envs(sources.variables())
         .env("DOCKER_MCP_LOG", "trace")

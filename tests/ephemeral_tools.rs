@@ -224,7 +224,9 @@ async fn environment_secrets_user_and_network_rules_are_those_of_the_entry() {
     setup.add("open", &tools(open, &[("hosts", "command: [cat, /etc/hosts]")]));
     let secrets = setup.file("secrets.env", "a/b=one-4711\na:b=two-4711\n");
     let config = setup.file("config.yaml", &format!("{}:\n  greeting: hello-0815\n", setup.name("kit")));
-    let more = ["--secrets", secrets.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let (secrets, config) = (secrets.to_str().unwrap(), config.to_str().unwrap());
+    // The tool shows what it got, which is refused unless it is allowed.
+    let more = ["--secrets", secrets, "--config", config, "--block-secrets=false"];
     let gateway = setup.gateway(&["kit", "open"], &more).await;
 
     let variables = gateway.text("variables", json!({})).await;

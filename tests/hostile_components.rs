@@ -323,7 +323,7 @@ async fn a_component_that_compiles_for_too_long_is_given_up_once_and_for_all() {
     let limits = Limits { compile_time: Duration::from_millis(1), ..Limits::default() };
     // Never compiled before, so that it is in no cache, and more than a millisecond's work.
     let work = "(func (param i64) (result i64) (i64.mul (local.get 0) (local.get 0)))".repeat(20_000);
-    let file = File::new(&provisioner(4, &work, ""));
+    let file = File::new(&provisioner(4, &work, "(call $fail (i32.const 16) (i32.const 4))"));
     let world = World::limited(file.source(), ALL, "s", entry, limits);
     for _ in 0..3 {
         let error = world.provision("s").await.map(drop).unwrap_err().to_string();

@@ -37,7 +37,7 @@ const LIBRARIES: &[Library] = &[
         places: &["host/src/capability/container_runtime/docker.rs", "host/src/capability/container_runtime/docker/"],
     },
     Library {
-        crates: &["kube", "kube_*", "k8s_openapi"],
+        crates: &["kube", "kube_client", "kube_core", "kube_runtime", "k8s_openapi"],
         places: &[
             "host/src/capability/container_runtime/kubernetes.rs",
             "host/src/capability/container_runtime/kubernetes/",
@@ -47,7 +47,7 @@ const LIBRARIES: &[Library] = &[
             "host/src/cluster_tools/",
         ],
     },
-    Library { crates: &["age", "keyring"], places: &["host/src/secrets/"] },
+    Library { crates: &["age", "keyring"], places: &["host/src/secrets.rs", "host/src/secrets/"] },
     Library { crates: &["rpassword"], places: &["host/src/cli/"] },
     Library { crates: &["rmcp"], places: &["host/src/gateway.rs", "host/src/gateway/"] },
 ];

@@ -64,7 +64,7 @@ impl Home {
     /// What succeeds: standard output and standard error.
     fn succeeds(&self, arguments: &str, input: &str) -> (String, String) {
         let (code, stdout, stderr) = self.run(arguments, input);
-        assert_eq!(code, Some(0), "{arguments}: {stderr}");
+        assert_eq!(code, Some(0), "{arguments}: {stdout}{stderr}");
         (stdout, stderr)
     }
 

@@ -62,11 +62,11 @@ pub enum NetworkRule {
 /// fault that its configuration has.
 pub fn refusal(entry: &Entry, configuration: Option<String>, rule: NetworkRule) -> Option<ResolveError> {
     if rule == NetworkRule::Block && !entry.allow_hosts.is_empty() && !entry.disable_network {
-        return Some(ResolveError::Forbidden(
-            "`allowHosts` cannot be enforced yet, so the server does not start under `--block-network`; set \
-             `disableNetwork: true` in its catalog entry to run it without any network, or leave out `--block-network`"
-                .to_owned(),
-        ));
+        return Some(ResolveError::Forbidden(format!(
+            "it may reach only {}, which cannot be enforced yet, so `--block-network` refuses it; set \
+             `disableNetwork: true` in its catalog entry to run it without any network, or leave out `--block-network`",
+            entry.allow_hosts.join(", ")
+        )));
     }
     configuration.map(ResolveError::Configuration)
 }

@@ -71,7 +71,7 @@ impl Screen {
         let Value::Object(fields) = result else { return self.find(result) };
         fields.iter().find_map(|(name, value)| match (name.as_str(), value) {
             ("content" | "contents", Value::Array(items)) => items.iter().find_map(|item| self.find_in_item(item)),
-            _ => self.find(value),
+            _ => self.find_in_text(name).or_else(|| self.find(value)),
         })
     }
 
@@ -82,7 +82,7 @@ impl Screen {
             "blob" => None,
             "data" if matches!(kind, "image" | "audio") => None,
             "resource" => self.find_in_item(value),
-            _ => self.find(value),
+            _ => self.find_in_text(name).or_else(|| self.find(value)),
         })
     }
 

@@ -178,13 +178,16 @@ pub enum Question {
 /// Asks the person in front of the screen; none if there is nobody. Blocks.
 pub type Ask = Arc<dyn Fn(Question) -> std::io::Result<Option<Zeroizing<String>>> + Send + Sync>;
 
+/// Reads a variable of the environment.
+pub type Variable = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
+
 /// What sources know of their surroundings.
 #[derive(Clone)]
 pub struct Place {
     /// The user's home directory.
     pub home: Option<PathBuf>,
     /// Reads a variable of the environment.
-    pub variable: Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    pub variable: Variable,
     /// Lists the names of the variables.
     pub variables: Arc<dyn Fn() -> Vec<OsString> + Send + Sync>,
     /// Asks the user.

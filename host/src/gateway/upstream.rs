@@ -267,7 +267,7 @@ impl Upstream {
     }
 
     /// How long ago it was opened.
-    pub(crate) fn age(&self) -> Duration {
+    pub(crate) fn lifetime(&self) -> Duration {
         self.opened.elapsed()
     }
 

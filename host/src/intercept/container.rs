@@ -44,7 +44,7 @@ impl Containers {
         self.runtime.prepare(image, &*self.progress).await.map_err(|error| error.to_string())?;
         let spec = ContainerSpec {
             image: image.to_owned(),
-            command: arguments.iter().map(|argument| Value::text(argument)).collect(),
+            command: arguments.iter().map(Value::text).collect(),
             environment: Vec::new(),
             volumes: Vec::new(),
             user: None,

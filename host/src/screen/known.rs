@@ -72,7 +72,7 @@ impl Known {
         }
         for (start, window) in text.windows(SHORTEST).enumerate() {
             let Some(sum) = self.sum(window) else { continue };
-            if !state.sums.get(usize::from(sum >> 6)).is_some_and(|word| word >> (sum & 63) & 1 == 1) {
+            if state.sums.get(usize::from(sum >> 6)).is_none_or(|word| word >> (sum & 63) & 1 != 1) {
                 continue;
             }
             let found = state.secrets.iter().find(|secret| {

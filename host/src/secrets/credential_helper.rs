@@ -229,5 +229,6 @@ impl SecretSource for CredentialHelper {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

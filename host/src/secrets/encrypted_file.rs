@@ -180,5 +180,6 @@ impl SecretSource for EncryptedFile {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

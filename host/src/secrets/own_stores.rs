@@ -82,7 +82,10 @@ impl Lock {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    #[expect(clippy::disallowed_methods, reason = "a lock of the system can be polled only")]
+                    std::thread::sleep(PAUSE);
+                }
                 Err(TryLockError::WouldBlock) => {
                     return Err(format!("another process keeps `{shown}` locked; wait for it, or end it"));
                 }

@@ -50,7 +50,9 @@ fn a_broken_file_stops_every_change_and_stays_as_it_is() {
     ];
     for (path, result) in changes {
         let message = result.unwrap_err().to_string();
-        assert!(message.starts_with(&format!("{}:2:", path.display())), "{message}");
+        // At the bracket that is never closed, or at the one that closes another.
+        let places = [1, 2].map(|line| format!("{}:{line}:", path.display()));
+        assert!(places.iter().any(|place| message.starts_with(place)), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\": \n ]");
     }
     assert!(!files.catalog("mine").exists(), "a catalog was written that is not listed");
@@ -68,8 +70,8 @@ fn permissions_and_links_stay_and_new_files_are_private() {
     put(&real, "a: [x]\n");
     fs::set_permissions(&real, fs::Permissions::from_mode(0o664)).unwrap();
     symlink("../../dotfiles/tools.yaml", files.tools()).unwrap();
-    tools::update(&files, "a", |now| Some([now.unwrap(), names(&["y"])].concat())).unwrap();
-    assert_eq!(fs::read_to_string(&real).unwrap(), "a: [x, y]\n");
+    tools::update(&files, "a", |now| Some([now.unwrap(), names(&["z"])].concat())).unwrap();
+    assert_eq!(fs::read_to_string(&real).unwrap(), "a: [x, z]\n");
     assert_eq!(mode(&real), 0o664);
     assert!(fs::symlink_metadata(files.tools()).unwrap().is_symlink());
     assert_eq!(fs::read_dir(real.parent().unwrap()).unwrap().count(), 1, "a temporary file was left");
@@ -77,7 +79,7 @@ fn permissions_and_links_stay_and_new_files_are_private() {
     fs::set_permissions(&real, fs::Permissions::from_mode(0o444)).unwrap();
     let refused = tools::update(&files, "a", |_| Some(Vec::new())).unwrap_err().to_string();
     assert!(refused.contains("it is as it was"), "{refused}");
-    assert_eq!(fs::read_to_string(&real).unwrap(), "a: [x, y]\n");
+    assert_eq!(fs::read_to_string(&real).unwrap(), "a: [x, z]\n");
 }
 
 #[test]

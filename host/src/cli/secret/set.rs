@@ -85,7 +85,7 @@ async fn read(name: String) -> anyhow::Result<Zeroizing<String>> {
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         Ok(Zeroizing::new(text.to_owned()))
     });
-    Ok(reading.await?.context("cannot read the text from standard input")?)
+    reading.await?.context("cannot read the text from standard input")
 }
 
 /// Says so if the gateway would not find what was set, or find another text first.

@@ -109,7 +109,8 @@ fn items_of_a_list_go_and_come_without_touching_the_others() {
 
 #[test]
 fn an_entry_of_another_document_is_copied_as_it_stands() {
-    let source = "registry:\n  x:\n    # why\n    version: 1.10 # kept\n    env: [{name: A, value: 010}]\n";
+    // A comment above the first key belongs to the map around it, and stays with that.
+    let source = "registry:\n  x:\n    version: 1.10 # kept\n    # why\n    env: [{name: A, value: 010}]\n";
     let copy = || Change::Copy(keys("registry/x"), source.to_owned(), keys("registry/x"));
     let after = changed("name: n\nregistry:\n  y: {image: i}\n", copy());
     assert!(after.contains("# why") && after.contains("version: 1.10 # kept"), "{after}");
