@@ -254,7 +254,7 @@ async fn a_process_with_secrets_at_hand() {
     let path = sources.search_path().await;
     let mut at_hand = Vec::new();
     for kind in KINDS {
-        let value = provisioning_core::Value::secret(&name(kind));
+        let value = provisioning_core::Value::secret(name(kind));
         let secret = docker_mcp::secrets::materialise(&value, &path).await.unwrap();
         assert_eq!(secret.expose(), text(kind));
         at_hand.push((value, secret));

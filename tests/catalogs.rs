@@ -92,8 +92,10 @@ fn load(path: &Path) -> (Catalog, Vec<Warning>) {
     Catalog::load(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
+type Named<T> = Vec<(String, T)>;
+
 /// The registry project's entries as one catalog, with what is odd in each.
-fn project() -> (Vec<(String, Entry)>, Vec<(String, Warning)>) {
+fn project() -> (Named<Entry>, Named<Warning>) {
     let (mut entries, mut odd) = (Vec::new(), Vec::new());
     let mut folders: Vec<_> = std::fs::read_dir(fixtures().join("servers")).unwrap().map(Result::unwrap).collect();
     folders.sort_by_key(std::fs::DirEntry::file_name);

@@ -59,6 +59,10 @@ async fn refused(gateway: &Gateway, name: &str) -> String {
 #[tokio::test]
 async fn a_tool_that_the_filter_leaves_out_is_neither_listed_nor_called() {
     let setup = Setup::new();
+    // A selection by the flag stands in for that of the file.
+    let own = setup.directory.path().join(".docker/mcp");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("tools.yaml"), "sample: [calculate]\n").unwrap();
     let gateway = sample(&setup, &["--tools", "SAMPLE:Greet,nothing"]).await;
     assert_eq!(gateway.tools().await, ["greet"]);
     assert!(text(&greet(&gateway, "Ada").await).contains("Ada"));

@@ -3,7 +3,7 @@
 
 # An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`, and
 # a reader of shell scripts.
-packages=(build-essential busybox-static ca-certificates curl docker.io docker-registry iptables procps shellcheck)
+packages=(build-essential busybox-static ca-certificates curl dbus docker.io docker-registry gnome-keyring iptables procps shellcheck)
 cargo_deny_version=0.20.2
 
 install_packages() {

@@ -25,8 +25,17 @@ async fn a_server_with_allowed_hosts_is_refused_where_the_network_is_to_be_block
     let tools = gateway.tools().await;
     assert!(tools.contains(&"greet".to_owned()) && !tools.contains(&"t".to_owned()), "{tools:?}");
     let error = gateway.call("t", json!({})).await.unwrap_err().to_string();
-    assert!(error.contains("server `tools` could not be provisioned: it may reach only a.example, which cannot be enforced yet"), "{error}");
-    assert!(gateway.log().contains("it may reach only a.example:443, which cannot be enforced yet"), "{}", gateway.log());
+    assert!(
+        error.contains(
+            "server `tools` could not be provisioned: it may reach only a.example, which cannot be enforced yet"
+        ),
+        "{error}"
+    );
+    assert!(
+        gateway.log().contains("it may reach only a.example:443, which cannot be enforced yet"),
+        "{}",
+        gateway.log()
+    );
     assert!(gateway.close().await.success());
     let gateway = start(&[]).await;
     assert!(gateway.tools().await.contains(&"t".to_owned()));

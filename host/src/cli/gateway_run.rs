@@ -23,8 +23,9 @@ use crate::provision::prestarted::Prestarted;
 use crate::screen::Screen;
 use crate::secrets::SecretText;
 
-pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
+pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     arguments.check()?;
+    arguments.servers.all_tools = !arguments.calls.tools.is_empty();
     let ignored = arguments.ignored();
     if arguments.dry_run {
         if let Some(ignored) = ignored {

@@ -53,6 +53,9 @@ pub(crate) struct ServerOptions {
     /// Default: ~/.docker/mcp/tools.yaml
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) tools_config: Vec<PathBuf>,
+    /// Whether all tools are enabled, whatever these files say: `--tools` of `gateway run` selects them instead.
+    #[arg(skip)]
+    pub(crate) all_tools: bool,
     /// Enabled tools in addition to `--tools-config` or the default one
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) additional_tools_config: Vec<PathBuf>,

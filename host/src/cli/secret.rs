@@ -2,6 +2,7 @@
 //! printed by `export`, whose purpose that is.
 
 mod export;
+mod hidden;
 mod ls;
 mod rm;
 mod set;
@@ -49,12 +50,11 @@ fn ask(question: Question) -> std::io::Result<Option<Zeroizing<String>>> {
     if !std::io::stderr().is_terminal() {
         return Ok(None);
     }
-    let prompt = |text: &str| rpassword::prompt_password(text).map(Zeroizing::new);
     let passphrase = match question {
-        Question::Passphrase => prompt("Passphrase of the encrypted file of secrets: ")?,
+        Question::Passphrase => hidden::ask("Passphrase of the encrypted file of secrets: ")?,
         Question::NewPassphrase => {
-            let first = prompt("Passphrase for a new encrypted file of secrets: ")?;
-            if first != prompt("The same again: ")? {
+            let first = hidden::ask("Passphrase for a new encrypted file of secrets: ")?;
+            if first != hidden::ask("The same again: ")? {
                 return Err(std::io::Error::other("the two are not the same"));
             }
             first

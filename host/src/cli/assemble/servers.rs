@@ -47,7 +47,7 @@ pub(in crate::cli) fn enabled(
     let tools = own.of_kind("tools.yaml", &options.tools_config, &options.additional_tools_config)?;
     let mut tools = enabled::tools(&tools)?;
     for (name, entry) in &mut entries {
-        entry.enabled_tools = tools.remove(name);
+        entry.enabled_tools = tools.remove(name).filter(|_| !options.all_tools);
         let has_network = !entry.disable_network && !entry.image.as_deref().is_some_and(is_embedded);
         if !entry.allow_hosts.is_empty() && has_network && !options.block_network {
             tracing::warn!(

@@ -25,7 +25,12 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory).with_context(failed)?;
     }
-    let mut new = std::fs::File::create_new(file).with_context(failed)?;
+    let mut new = match std::fs::File::create_new(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            anyhow::bail!("`{}` is there already; choose another name", file.display());
+        }
+        created => created.with_context(failed)?,
+    };
     new.write_all(text.as_bytes()).with_context(failed)?;
     eprintln!(
         "wrote examples to `{0}`; change them and run `docker-mcp catalog import {0} --name NAME`",

@@ -73,7 +73,8 @@ async fn read(name: String) -> anyhow::Result<Zeroizing<String>> {
     let reading = tokio::task::spawn_blocking(move || {
         let stdin = std::io::stdin();
         if stdin.is_terminal() {
-            return Ok(Zeroizing::new(rpassword::prompt_password(format!("Text of `{name}`: "))?));
+            let question = format!("Text of `{name}`: ");
+            return super::hidden::ask(&question);
         }
         // As large as it can get: a buffer that moves leaves copies behind that nobody wipes.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_SECRET).unwrap_or_default() + 64));
