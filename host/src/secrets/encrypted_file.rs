@@ -1,7 +1,7 @@
 //! Secrets in an encrypted file, for machines without Docker Desktop and without a keyring.
 //!
 //! `secrets.age` is a `.env` file, encrypted to a key in the format of `age`, so that other programs can open it. The
-//! key is a file of the user's, or `key.age`, which is itself encrypted with a passphrase; see [`key`]. A secret is
+//! key is a file of the user's, or `key.age`, which is itself encrypted with a passphrase; see `key`. A secret is
 //! read by decrypting the file anew, so that a changed one counts at once; only the key stays in memory. Writers take
 //! turns by a lock, and the file is replaced as a whole.
 
