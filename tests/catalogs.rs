@@ -296,7 +296,7 @@ async fn a_server_whose_hosts_cannot_be_enforced_does_not_start_where_the_networ
                 Ok(()) => assert!(!refused.contains(&name.as_str()), "{name} {rule:?}"),
                 Err(reason) => {
                     assert!(
-                        refused.contains(&name.as_str()) && reason.contains("`allowHosts` cannot be enforced"),
+                        refused.contains(&name.as_str()) && reason.contains("x:443, which cannot be enforced yet"),
                         "{reason}"
                     );
                     assert!(runtime.take().is_empty(), "{name} was started");
