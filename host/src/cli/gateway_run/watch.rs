@@ -72,16 +72,15 @@ fn configurations(loaded: &Loaded) -> BTreeMap<String, Arc<Map<String, Value>>> 
     loaded.settings.iter().map(|server| (server.name.clone(), Arc::clone(&server.config))).collect()
 }
 
+/// All at once on one thread: a file may be far away, and an idle gateway should wake up as little as possible.
 async fn versions(files: &[PathBuf]) -> Vec<Version> {
-    let mut versions = Vec::with_capacity(files.len());
-    for file in files {
-        versions.push(version(file).await);
-    }
-    versions
+    let files = files.to_vec();
+    let looked = tokio::task::spawn_blocking(move || files.iter().map(|file| version(file)).collect());
+    looked.await.unwrap_or_default()
 }
 
-async fn version(file: &Path) -> Version {
-    let metadata = tokio::fs::metadata(file).await.ok()?;
+fn version(file: &Path) -> Version {
+    let metadata = std::fs::metadata(file).ok()?;
     #[cfg(unix)]
     let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
     #[cfg(not(unix))]
