@@ -26,7 +26,7 @@ test *ARGUMENTS:
 chaos RUNS='1000':
     DOCKER_MCP_REQUIRE_ENGINE=1 DOCKER_MCP_CHAOS_RUNS={{RUNS}} cargo test --test chaos -- --nocapture
 
-# Measure what docs/performance.md is about, in an optimised build: parts (sandbox start calls fresh memory), --quick
+# Measure what docs/performance.md is about, in an optimised build: parts (sandbox audit start calls fresh memory), --quick
 bench *ARGUMENTS:
     cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
 

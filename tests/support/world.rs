@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
@@ -82,6 +83,17 @@ impl World {
     }
 
     pub(crate) fn limited(component: Source, grants: &str, name: &str, entry: Entry, limits: Limits) -> Self {
+        Self::recorded(component, grants, name, entry, limits, Audit::off())
+    }
+
+    /// Likewise, with an audit log.
+    pub(crate) fn audited(component: Source, grants: &str, name: &str, audit: Audit) -> Self {
+        let (catalog, _) = Catalog::parse(&CATALOG.replace("NAME", name), Path::new("test.yaml")).unwrap();
+        let entry = catalog.get(name).unwrap().clone();
+        Self::recorded(component, grants, name, entry, Limits::default(), audit)
+    }
+
+    fn recorded(component: Source, grants: &str, name: &str, entry: Entry, limits: Limits, audit: Audit) -> Self {
         let reaper = Reaper::new();
         let secrets: Arc<dyn SecretStore> = Arc::new(Secrets);
         let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
@@ -114,6 +126,7 @@ impl World {
             tool_timeout: RunLimits::default().time,
             limits,
             progress: Arc::new(Quiet),
+            audit,
             dry_run: false,
         });
         Self { provisioner, runtime, reaper }

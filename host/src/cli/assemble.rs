@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::cache;
 use super::options::ServerOptions;
+use crate::audit::Audit;
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -34,6 +35,8 @@ use crate::session::{Session, Sessions};
 const SAMPLE_CATALOG: &str = "builtin:sample";
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long it waits for the end of the audit log to be written.
+const AUDIT_END: Duration = Duration::from_secs(2);
 
 /// Everything that a command works with.
 pub(crate) struct Assembled {
@@ -45,6 +48,8 @@ pub(crate) struct Assembled {
     pub(crate) gateway: GatewayOptions,
     /// Removes what is left.
     pub(crate) reaper: Reaper,
+    /// The audit log; none for a plan.
+    audit: Audit,
     /// What containers of this process belong to; none for a plan.
     session: Option<Arc<Session>>,
     /// What is needed to clean up after sessions that died.
@@ -63,7 +68,14 @@ impl Assembled {
     /// Lets the component say good-bye and waits until everything is removed.
     pub(crate) async fn finish(self) {
         self.provisioner.shutdown().await;
-        if !self.reaper.drain(DRAIN).await {
+        let is_drained = self.reaper.drain(DRAIN).await;
+        match self.audit.close(AUDIT_END).await {
+            // Kept elsewhere, it shows that nothing was cut off the end.
+            Ok(Some(head)) => tracing::info!(%head, "the audit log ends"),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+        if !is_drained {
             // The lock file stays, and the lock goes with the process: the next one removes the rest.
             return tracing::warn!(
                 "not everything could be removed within {} s; `docker-mcp gateway reap` removes what is left",
@@ -97,11 +109,12 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
-    let (mut session, mut leftovers) = (None, None);
+    let (mut session, mut leftovers, mut audit) = (None, None, Audit::off());
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
             let (begun, sessions) = begin_session(home.as_deref())?;
+            audit = super::provisioner::audit::begin(options, home.as_deref(), begun.id())?;
             let (docker, runtime) = runtimes(options, home, &engine, &secrets, &reaper, &begun)?;
             session = Some(begun);
             leftovers = sessions.map(|sessions| (docker, sessions));
@@ -130,6 +143,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress,
+        audit: audit.clone(),
         dry_run,
     });
     let gateway = GatewayOptions {
@@ -137,7 +151,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         long_lived: options.long_lived,
         ..GatewayOptions::default()
     };
-    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, session, leftovers })
+    Ok(Assembled { servers, provisioner: Arc::new(provisioner), gateway, reaper, audit, session, leftovers })
 }
 
 /// Begins the session of this process. Without a usable place for its lock nothing cleans up after it if it is

@@ -50,6 +50,15 @@ pub(crate) struct ServerOptions {
     /// add-env=NAME, add-mount=VOLUME, add-label=PREFIX. Nothing is granted without it
     #[arg(long, value_name = "GRANT,...", value_parser = grants, help_heading = "Deployment")]
     pub(crate) grant: Vec<Grants>,
+    /// Where the audit log is kept. Default: ~/.local/state/docker-mcp/audit. A plan writes none
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_audit", help_heading = "Audit")]
+    pub(crate) audit_dir: Option<PathBuf>,
+    /// How much of the audit log is kept, over all gateways: beyond that the oldest files are deleted
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = memory_bytes, help_heading = "Audit")]
+    pub(crate) audit_keep: u64,
+    /// Keep no audit log
+    #[arg(long, help_heading = "Audit")]
+    pub(crate) no_audit: bool,
     /// The Docker context to use. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
     #[arg(long, value_name = "NAME", help_heading = "Deployment")]
     pub(crate) docker_context: Option<String>,

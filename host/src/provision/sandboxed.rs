@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Endpoint, Provision, ProvisionError, Remote};
+use crate::audit::{Audit, Loaded};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
 use crate::policy::grants::Grants;
@@ -49,6 +50,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Told how image pulls go on.
     pub progress: Arc<dyn ImageProgress>,
+    /// Where operations and their calls are recorded.
+    pub audit: Audit,
     /// True if this is a forecast: nothing is prepared, started or read.
     pub dry_run: bool,
 }
@@ -80,6 +83,7 @@ impl SandboxedProvisioner {
                 session: Session { id: setup.session, dry_run: setup.dry_run },
                 runtime: setup.runtime,
                 limits: setup.limits,
+                audit: setup.audit,
             },
             servers: setup.servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect(),
             startup_timeout: setup.startup_timeout,
@@ -129,7 +133,9 @@ impl SandboxedProvisioner {
     }
 
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
-        let provisioner = self.compiled().await?;
+        let compiled = self.compiled().await;
+        self.record_load(&compiled);
+        let provisioner = compiled?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
         let specs = self.servers.values().filter_map(|server| {
             // An entry that is wrong fails its own server later, not the session.
@@ -138,6 +144,17 @@ impl SandboxedProvisioner {
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(provisioner)
+    }
+
+    fn record_load(&self, compiled: &Result<Arc<Provisioner>, ProvisionError>) {
+        let limits = self.environment.limits;
+        self.environment.audit.loaded(|| Loaded {
+            component: self.component.to_string(),
+            digest: compiled.as_ref().ok().map(|provisioner| provisioner.digest.clone()),
+            grants: self.grants.to_list(),
+            limits: limits.into(),
+            error: compiled.as_ref().err().map(ToString::to_string),
+        });
     }
 
     /// Gives the component the advice that the session ends. Everything is released in any case.

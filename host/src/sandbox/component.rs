@@ -116,6 +116,8 @@ pub struct Provisioner {
     pub source: String,
     /// The SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
+    /// How many core instances it unfolds to.
+    pub(super) instances: u64,
     pub(super) engine: Engine,
     pub(super) pre: AllCapabilitiesPre<State>,
     pub(super) grants: Grants,
@@ -138,7 +140,7 @@ impl Provisioner {
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
         }
-        shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
+        let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
         let compiled = compile(engine, &bytes).map_err(not_a_component)?;
         let kind = compiled.component_type();
         let wasmtime = engine.wasmtime();
@@ -157,7 +159,7 @@ impl Provisioner {
             |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: chain(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
-        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), pre, grants })
+        Ok(Self { digest: digest(&bytes), source: component, instances, engine: engine.clone(), pre, grants })
     }
 }
 
