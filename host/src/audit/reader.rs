@@ -83,11 +83,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether anything but the session and the time is asked for.
-    pub fn is_about_calls(&self) -> bool {
-        self.server.is_some() || self.component.is_some() || self.denied
-    }
-
     /// Whether a record is wanted.
     pub fn wants(&self, record: &Record<'_>) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| match wanted {

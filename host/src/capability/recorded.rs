@@ -37,7 +37,7 @@ impl secret_resolver::Host for Recorded<'_> {
     async fn resolve_secrets(&mut self) -> Result<Vec<Binding>, Failure> {
         self.enter("secret-resolver", "resolve-secrets");
         let result = secret_resolver::Host::resolve_secrets(&mut *self.0).await;
-        self.leave(result, bindings)
+        self.leave(result, |context, given| bindings(context, given))
     }
 }
 
@@ -45,7 +45,7 @@ impl config_resolver::Host for Recorded<'_> {
     async fn resolve_environment(&mut self) -> Result<Vec<Binding>, Failure> {
         self.enter("config-resolver", "resolve-environment");
         let result = config_resolver::Host::resolve_environment(&mut *self.0).await;
-        self.leave(result, bindings)
+        self.leave(result, |context, given| bindings(context, given))
     }
 
     async fn resolve_command(&mut self) -> Result<Vec<Resource<Value>>, Failure> {
@@ -224,7 +224,7 @@ fn handle(_: &Context, container: &Resource<Running>) -> Vec<String> {
     vec![format!("container {}", container.rep())]
 }
 
-fn bindings(context: &Context, bindings: &Vec<Binding>) -> Vec<String> {
+fn bindings(context: &Context, bindings: &[Binding]) -> Vec<String> {
     Room::default().lines(bindings.iter().map(|binding| Pair(&binding.name, "=", context.named(&binding.value))))
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use provisioning_core::Resources;
 
 use super::Verbosity;
+use crate::audit::Retention;
 use crate::policy::grants::Grants;
 
 /// Which servers, with which configuration, deployed by what.
@@ -54,7 +55,7 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_audit", help_heading = "Audit")]
     pub(crate) audit_dir: Option<PathBuf>,
     /// How much of the audit log is kept, over all gateways: beyond that the oldest files are deleted
-    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = memory_bytes, help_heading = "Audit")]
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = kept_bytes, help_heading = "Audit")]
     pub(crate) audit_keep: u64,
     /// Keep no audit log
     #[arg(long, help_heading = "Audit")]
@@ -79,6 +80,13 @@ fn cpu_millis(text: &str) -> Result<u32, String> {
 
 fn memory_bytes(text: &str) -> Result<u64, String> {
     provisioning_core::quantity::memory_bytes(text).map_err(|error| error.to_string())
+}
+
+fn kept_bytes(text: &str) -> Result<u64, String> {
+    match memory_bytes(text)? {
+        bytes if bytes < Retention::LEAST_BYTES => Err("keep `1m` or more, or nothing with `--no-audit`".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 fn grants(text: &str) -> Result<Grants, String> {

@@ -74,9 +74,7 @@ fn text(record: &Record<'_>) -> String {
         }
     }
     record.gave.iter().for_each(|line| more("gave", line));
-    for (field, of) in [("after", &record.after)] {
-        of.iter().for_each(|end| more(field, &format!("session {} ended with {}", end.session, end.head)));
-    }
+    record.after.iter().for_each(|end| more("after", &format!("session {} ended with {}", end.session, end.head)));
     record.files.iter().for_each(|file| more("file", file));
     if !record.grants.is_empty() {
         more("grants", &record.grants.join(", "));
