@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docker_mcp::audit::Audit;
 use docker_mcp::capability::container_runtime::docker::create;
 use docker_mcp::capability::container_runtime::plan::PlanRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
@@ -190,6 +191,7 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: Net
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit: Audit::off(),
         dry_run: true,
     })
 }

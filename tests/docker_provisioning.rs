@@ -59,6 +59,7 @@ fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedPro
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit: docker_mcp::audit::Audit::off(),
         dry_run: false,
     })
 }

@@ -23,6 +23,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
+use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::capability::container_runtime::docker::{DockerRuntime, create};
@@ -327,6 +328,7 @@ async fn deploy(
         tool_timeout: Duration::from_secs(60),
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit: Audit::off(),
         dry_run,
     });
     let cancel = CancellationToken::new();

@@ -8,6 +8,7 @@ pub mod config_resolver;
 pub mod container_runtime;
 mod handles;
 pub mod log;
+pub(crate) mod recorded;
 pub mod remote_endpoint;
 pub mod secret_resolver;
 mod values;
@@ -42,6 +43,12 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// What is left of the guest's allowance.
     pub allowance: Allowance,
+    /// The most handles that it held at once.
+    pub most_handles: usize,
+    /// Records the operation and its calls.
+    pub audit: crate::audit::Operation,
+    /// What was decided about the call that is under way, for its record.
+    pub decision: Option<crate::audit::record::Decision>,
 }
 
 /// How much a guest may still ask for.
@@ -53,6 +60,8 @@ pub struct Allowance {
     pub log_lines: u32,
     /// Bytes of the values that it holds.
     pub value_bytes: usize,
+    /// The least that was ever left of these.
+    pub least_value_bytes: usize,
     /// Containers.
     pub containers: u32,
 }
@@ -87,6 +96,7 @@ impl Context {
     fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.allowance.value_bytes =
             self.allowance.value_bytes.checked_sub(bytes).ok_or_else(|| wasmtime::Error::from(Stop::ValueBytes))?;
+        self.allowance.least_value_bytes = self.allowance.least_value_bytes.min(self.allowance.value_bytes);
         Ok(())
     }
 
@@ -98,7 +108,15 @@ impl Context {
     /// Keeps a value for the guest.
     fn push_value(&mut self, value: Value) -> wasmtime::Result<Resource<Value>> {
         self.charge(value.held_bytes())?;
-        Ok(self.table.push(value)?)
+        self.hold(value)
+    }
+
+    /// Gives the guest a handle.
+    fn hold<T: Send + 'static>(&mut self, thing: T) -> wasmtime::Result<Resource<T>> {
+        let handle = self.table.push(thing)?;
+        // Handles that were given back are used again, so that the number of one tells how many there were before.
+        self.most_handles = self.most_handles.max(handle.rep() as usize + 1);
+        Ok(handle)
     }
 
     /// Keeps named values for the guest.

@@ -19,6 +19,7 @@ mod output;
 mod plan;
 mod plugin;
 mod progress;
+mod provisioner;
 mod secret;
 mod server;
 mod sources;
@@ -44,7 +45,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
-tool failed where others succeeded, or `doctor` found a problem.
+tool failed where others succeeded, or `doctor` or `audit verify` found a problem.
 
 Files: ~/.docker/mcp has the catalogs, the enabled servers and tools, and the configuration; features are in \
 config.json of DOCKER_CONFIG or ~/.docker.
@@ -52,7 +53,7 @@ config.json of DOCKER_CONFIG or ~/.docker.
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
 MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
 DOCKER_MCP_SECRET_KEY_FILE opens the encrypted file of secrets; DOCKER_MCP_CACHE moves the cache of compiled \
-components; DOCKER_MCP_IN_CONTAINER=1 says that the gateway runs in a container, which changes defaults of `gateway run`; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
+components; DOCKER_MCP_IN_CONTAINER=1 says that the gateway runs in a container, which changes defaults of `gateway run`; XDG_STATE_HOME moves the locks that tell living gateways from dead ones, and the audit log; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -104,6 +105,9 @@ enum GatewayCommand {
 enum ProvisionerCommand {
     /// Show what would be created for each server, without an engine and without reading a secret
     Plan(plan::Arguments),
+    /// Read and check the audit log: what components asked for, what was decided, and what came of it
+    #[command(subcommand)]
+    Audit(provisioner::audit::Command),
 }
 
 /// How much is logged.
@@ -177,6 +181,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(*arguments).await,
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
+        Command::Provisioner(ProvisionerCommand::Audit(command)) => provisioner::audit::run(command),
         Command::Tools(arguments) => tools::run(arguments).await,
         Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,

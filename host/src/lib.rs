@@ -1,5 +1,6 @@
 //! The gateway behind the `docker-mcp` binary. See `ARCHITECTURE.md` for the map.
 
+pub mod audit;
 pub mod builtin;
 pub mod capability;
 pub mod catalog;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
@@ -59,6 +60,19 @@ impl SecretStore for Secrets {
     }
 }
 
+/// What is around a server and its component.
+struct Around {
+    limits: Limits,
+    secrets: Arc<dyn SecretStore>,
+    audit: Audit,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        Self { limits: Limits::default(), secrets: Arc::new(Secrets), audit: Audit::off() }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) provisioner: SandboxedProvisioner,
     pub(crate) runtime: Arc<FakeRuntime>,
@@ -82,7 +96,7 @@ impl World {
     }
 
     pub(crate) fn limited(component: Source, grants: &str, name: &str, entry: Entry, limits: Limits) -> Self {
-        Self::keeping(component, grants, name, entry, limits, Arc::new(Secrets))
+        Self::around(component, grants, name, entry, Around { limits, ..Around::default() })
     }
 
     pub(crate) fn keeping(
@@ -93,6 +107,18 @@ impl World {
         limits: Limits,
         secrets: Arc<dyn SecretStore>,
     ) -> Self {
+        Self::around(component, grants, name, entry, Around { limits, secrets, ..Around::default() })
+    }
+
+    /// Like [`World::new`], with an audit log.
+    pub(crate) fn audited(component: Source, grants: &str, name: &str, audit: Audit) -> Self {
+        let (catalog, _) = Catalog::parse(&CATALOG.replace("NAME", name), Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, Around { audit, ..Around::default() })
+    }
+
+    fn around(component: Source, grants: &str, name: &str, entry: Entry, around: Around) -> Self {
+        let Around { limits, secrets, audit } = around;
         let reaper = Reaper::new();
         let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
             .image("img", |mut process| async move {
@@ -125,6 +151,7 @@ impl World {
             tool_timeout: RunLimits::default().time,
             limits,
             progress: Arc::new(Quiet),
+            audit,
             dry_run: false,
         });
         Self { provisioner, runtime, reaper }

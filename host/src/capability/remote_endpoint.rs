@@ -31,7 +31,7 @@ impl Host for Context {
         let remote = super::guarded(&self.cancel, "resolving the address", super::RESOLVE_TIME, scope.remote()).await?;
         // A guest may ask again and again, and what it gets may be long.
         self.charge(remote.held_bytes())?;
-        Ok(self.table.push(remote)?)
+        Ok(self.hold(remote)?)
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use super::cache;
 use super::options::ServerOptions;
 use super::sources::{self, Loaded, Sources};
+use crate::audit::Audit;
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -39,6 +40,8 @@ use crate::session::{Session, Sessions};
 
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long it waits for the end of the audit log to be written.
+const AUDIT_END: Duration = Duration::from_secs(2);
 
 /// Everything that a command works with.
 pub(crate) struct Assembled {
@@ -54,6 +57,8 @@ pub(crate) struct Assembled {
     pub(crate) containers: Option<Arc<Containers>>,
     /// Removes what is left.
     pub(crate) reaper: Reaper,
+    /// The audit log; none for a plan.
+    audit: Audit,
     /// What containers of this process belong to; none for a plan.
     session: Option<Arc<Session>>,
     /// What is needed to clean up after sessions that died.
@@ -72,7 +77,14 @@ impl Assembled {
     /// Lets the component say good-bye and waits until everything is removed.
     pub(crate) async fn finish(self) {
         self.provisioner.shutdown().await;
-        if !self.reaper.drain(DRAIN).await {
+        let is_drained = self.reaper.drain(DRAIN).await;
+        match self.audit.close(AUDIT_END).await {
+            // Kept elsewhere, it shows that nothing was cut off the end.
+            Ok(Some(head)) => tracing::info!(%head, "the audit log ends"),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+        if !is_drained {
             // The lock file stays, and the lock goes with the process: the next one removes the rest.
             return tracing::warn!(
                 "not everything could be removed within {} s; `docker-mcp gateway reap` removes what is left",
@@ -132,7 +144,7 @@ pub(crate) async fn assemble_screened(
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
-    let (mut session, mut leftovers, mut containers) = (None, None, None);
+    let (mut session, mut leftovers, mut containers, mut audit) = (None, None, None, Audit::off());
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
@@ -140,6 +152,7 @@ pub(crate) async fn assemble_screened(
                 Some(begun) => begun,
                 None => begin_session(home.as_deref())?,
             };
+            audit = super::provisioner::audit::begin(options, home.as_deref(), begun.id())?;
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
             let (docker, runtime) = runtimes(options, home, embedding, &secrets, &reaper, &begun)?;
             containers = Some(Arc::new(Containers {
@@ -165,6 +178,7 @@ pub(crate) async fn assemble_screened(
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress,
+        audit: audit.clone(),
         dry_run,
     });
     let gateway = GatewayOptions {
@@ -174,7 +188,7 @@ pub(crate) async fn assemble_screened(
         ..GatewayOptions::default()
     };
     let provisioner = Arc::new(provisioner);
-    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, session, leftovers })
+    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, audit, session, leftovers })
 }
 
 fn no_wasm(error: impl std::fmt::Display) -> anyhow::Error {

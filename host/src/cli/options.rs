@@ -7,6 +7,7 @@ use clap::Args;
 use provisioning_core::Resources;
 
 use super::Verbosity;
+use crate::audit::Retention;
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::PrivateHost;
 
@@ -86,6 +87,15 @@ pub(crate) struct ServerOptions {
     /// add-env=NAME, add-mount=VOLUME, add-label=PREFIX. Nothing is granted without it
     #[arg(long, value_name = "GRANT,...", value_parser = grants, help_heading = "Deployment")]
     pub(crate) grant: Vec<Grants>,
+    /// Where the audit log is kept. Default: ~/.local/state/docker-mcp/audit. A plan writes none
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_audit", help_heading = "Audit")]
+    pub(crate) audit_dir: Option<PathBuf>,
+    /// How much of the audit log is kept, over all gateways: beyond that the oldest files are deleted
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = kept_bytes, help_heading = "Audit")]
+    pub(crate) audit_keep: u64,
+    /// Keep no audit log
+    #[arg(long, help_heading = "Audit")]
+    pub(crate) no_audit: bool,
     /// The Docker context to use. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
     #[arg(long, value_name = "NAME", help_heading = "Deployment")]
     pub(crate) docker_context: Option<String>,
@@ -110,6 +120,13 @@ fn cpu_millis(text: &str) -> Result<u32, String> {
 
 fn memory_bytes(text: &str) -> Result<u64, String> {
     provisioning_core::quantity::memory_bytes(text).map_err(|error| error.to_string())
+}
+
+fn kept_bytes(text: &str) -> Result<u64, String> {
+    match memory_bytes(text)? {
+        bytes if bytes < Retention::LEAST_BYTES => Err("keep `1m` or more, or nothing with `--no-audit`".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 fn grants(text: &str) -> Result<Grants, String> {

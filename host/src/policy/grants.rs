@@ -90,6 +90,22 @@ impl Grants {
         self.bounds.add_label.extend(add_label);
     }
 
+    /// Each of them as it is written on the command line.
+    pub fn to_list(&self) -> Vec<String> {
+        let bounds = &self.bounds;
+        let bounded = [
+            ("rewrite-image", &bounds.rewrite_image),
+            ("add-env", &bounds.add_env),
+            ("add-mount", &bounds.add_mount),
+            ("add-label", &bounds.add_label),
+        ];
+        let mut list: Vec<String> = self.interfaces.iter().map(ToString::to_string).collect();
+        list.extend(self.wasi.iter().cloned());
+        list.extend(bounds.rewrite_command.then(|| "rewrite-command".to_owned()));
+        list.extend(bounded.iter().flat_map(|(name, of)| of.iter().map(move |bound| format!("{name}={bound}"))));
+        list
+    }
+
     fn add(&mut self, grant: &str) -> Result<(), GrantError> {
         if let Some(interface) = Interface::ALL.into_iter().find(|interface| interface.name() == grant) {
             self.interfaces.insert(interface);
@@ -156,6 +172,9 @@ mod tests {
         assert_eq!(grants.interfaces, [Interface::ContainerRuntime, Interface::Log].into());
         assert_eq!(grants.bounds.rewrite_image, ["registry.local".to_owned()].into());
         assert_eq!("".parse(), Ok(Grants::default()));
+        assert_eq!(grants.to_list(), ["container-runtime", "log", "rewrite-image=registry.local"]);
+        let all: Grants = "wasi:io,rewrite-command,add-env=A,add-mount=v,add-label=l".parse().unwrap();
+        assert_eq!(all.to_list().join(",").parse(), Ok(all));
     }
 
     #[test]

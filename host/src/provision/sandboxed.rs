@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Endpoint, Provision, ProvisionError, Remote};
+use crate::audit::{Audit, Loaded};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
 use crate::policy::grants::Grants;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Told how image pulls go on.
     pub progress: Arc<dyn ImageProgress>,
+    /// Where operations and their calls are recorded.
+    pub audit: Audit,
     /// True if this is a forecast: nothing is prepared, started or read.
     pub dry_run: bool,
 }
@@ -86,6 +89,7 @@ impl SandboxedProvisioner {
                 session: Session { id: setup.session, dry_run: setup.dry_run },
                 runtime: setup.runtime,
                 limits: setup.limits,
+                audit: setup.audit,
             },
             servers: RwLock::new(by_name(setup.servers)),
             startup_timeout: setup.startup_timeout,
@@ -146,7 +150,9 @@ impl SandboxedProvisioner {
     }
 
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
-        let provisioner = self.compiled().await?;
+        let compiled = self.compiled().await;
+        self.record_load(&compiled);
+        let provisioner = compiled?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
         let servers: Vec<Arc<ServerSettings>> = {
             let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +163,17 @@ impl SandboxedProvisioner {
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(provisioner)
+    }
+
+    fn record_load(&self, compiled: &Result<Arc<Provisioner>, ProvisionError>) {
+        let limits = self.environment.limits;
+        self.environment.audit.loaded(|| Loaded {
+            component: self.component.to_string(),
+            digest: compiled.as_ref().ok().map(|provisioner| provisioner.digest.clone()),
+            grants: self.grants.to_list(),
+            limits: limits.into(),
+            error: compiled.as_ref().err().map(ToString::to_string),
+        });
     }
 
     /// Gives the component the advice that the session ends. Everything is released in any case.

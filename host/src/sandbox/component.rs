@@ -14,8 +14,9 @@ use wasmtime::component::types::ComponentItem;
 
 use super::bindings::AllCapabilitiesPre;
 use super::engine::Engine;
+use super::linking;
 use super::operation::State;
-use super::{linking, shape};
+use super::shape::{self, Unfolded};
 use crate::policy::grants::{Grants, Interface};
 
 /// The package of the contract, as it stands in the names of interfaces.
@@ -118,7 +119,7 @@ pub struct Provisioner {
     pub digest: String,
     pub(super) engine: Engine,
     /// How many instances it unfolds to.
-    pub(super) instances: u64,
+    pub(super) instances: Unfolded,
     pub(super) pre: AllCapabilitiesPre<State>,
     pub(super) grants: Grants,
 }

@@ -40,22 +40,31 @@ pub(crate) enum Misshapen {
     Passed,
 }
 
+/// How many instances something unfolds to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Unfolded {
+    /// Of modules and of components.
+    pub(crate) all: u64,
+    /// Of modules alone.
+    pub(crate) core: u64,
+}
+
 /// One component on the way to being parsed.
 #[derive(Default)]
 struct Level {
     /// What each component in its index space unfolds to.
-    components: Vec<u64>,
+    components: Vec<Unfolded>,
     /// What it unfolds to itself.
-    instances: u64,
+    instances: Unfolded,
 }
 
-/// Counts the instances that a component unfolds to.
+/// Counts the instances that a component unfolds to, of modules as well as of components.
 ///
 /// # Errors
 /// If that is too much, or cannot be told.
-pub(crate) fn check(bytes: &[u8]) -> Result<u64, Misshapen> {
+pub(crate) fn check(bytes: &[u8]) -> Result<Unfolded, Misshapen> {
     let mut levels: Vec<Level> = Vec::new();
-    let mut instances = 0;
+    let mut unfolded = Unfolded::default();
     // Modules are parsed as well, and end as components do.
     let mut modules = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -70,19 +79,19 @@ pub(crate) fn check(bytes: &[u8]) -> Result<u64, Misshapen> {
             Payload::End(_) if modules > 0 => modules -= 1,
             Payload::End(_) => {
                 let done = levels.pop().ok_or(Misshapen::Dangling)?;
-                if done.instances > INSTANCES {
+                if done.instances.all > INSTANCES {
                     return Err(Misshapen::TooMany);
                 }
                 match levels.last_mut() {
                     Some(parent) => parent.components.push(done.instances),
-                    None => instances = done.instances,
+                    None => unfolded = done.instances,
                 }
             }
             Payload::CodeSectionEntry(body) => check_blocks(&body)?,
             other => step(&mut levels, &other)?,
         }
     }
-    Ok(instances)
+    Ok(unfolded)
 }
 
 fn check_blocks(body: &FunctionBody<'_>) -> Result<(), Misshapen> {
@@ -107,7 +116,7 @@ fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
         Payload::InstanceSection(section) => {
             for instance in section.clone() {
                 if let Instance::Instantiate { .. } = instance? {
-                    add(levels, own, 1)?;
+                    add(levels, own, Unfolded { all: 1, core: 1 })?;
                 }
             }
         }
@@ -115,7 +124,7 @@ fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
             for instance in section.clone() {
                 if let ComponentInstance::Instantiate { component_index, .. } = instance? {
                     let unfolded = component(levels, own, component_index)?;
-                    add(levels, own, unfolded.saturating_add(1))?;
+                    add(levels, own, Unfolded { all: unfolded.all.saturating_add(1), ..unfolded })?;
                 }
             }
         }
@@ -155,17 +164,18 @@ fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
     Ok(())
 }
 
-fn component(levels: &[Level], level: usize, index: u32) -> Result<u64, Misshapen> {
+fn component(levels: &[Level], level: usize, index: u32) -> Result<Unfolded, Misshapen> {
     levels.get(level).and_then(|level| level.components.get(index as usize)).copied().ok_or(Misshapen::Dangling)
 }
 
-fn push(levels: &mut [Level], level: usize, unfolded: u64) -> Result<(), Misshapen> {
+fn push(levels: &mut [Level], level: usize, unfolded: Unfolded) -> Result<(), Misshapen> {
     levels.get_mut(level).ok_or(Misshapen::Dangling)?.components.push(unfolded);
     Ok(())
 }
 
-fn add(levels: &mut [Level], level: usize, instances: u64) -> Result<(), Misshapen> {
-    let level = levels.get_mut(level).ok_or(Misshapen::Dangling)?;
-    level.instances = level.instances.saturating_add(instances);
+fn add(levels: &mut [Level], level: usize, more: Unfolded) -> Result<(), Misshapen> {
+    let instances = &mut levels.get_mut(level).ok_or(Misshapen::Dangling)?.instances;
+    instances.all = instances.all.saturating_add(more.all);
+    instances.core = instances.core.saturating_add(more.core);
     Ok(())
 }

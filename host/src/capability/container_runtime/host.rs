@@ -8,6 +8,7 @@ use provisioning_core::{ContainerSpec, HostAlias, Network, Resources, SecurityPr
 use wasmtime::component::Resource;
 
 use super::{Completed, Identity, Request, RunLimits, Running, RuntimeError};
+use crate::audit::record::{Decision, Verdict};
 use crate::capability::{Context, Failure, guarded};
 use crate::sandbox::bindings::mcp_gateway::provisioning::container_runtime::{self as wit, Host};
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
@@ -30,13 +31,13 @@ impl Host for Context {
         // The backend keeps the time limit itself; a little more here, so that its own message wins.
         let patience = limits.time + STOP_TIME;
         let completed = guarded(&self.cancel, "the tool", patience, self.runtime.run(request, limits)).await?;
-        Ok(self.table.push(completed)?)
+        Ok(self.hold(completed)?)
     }
 
     async fn start(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Running>, Failure> {
         let request = self.judge(spec).await?;
         let running = guarded(&self.cancel, "starting the container", START_TIME, self.runtime.start(request)).await?;
-        Ok(self.table.push(running)?)
+        Ok(self.hold(running)?)
     }
 
     async fn stop(&mut self, container: Resource<Running>) -> Result<(), Failure> {
@@ -59,7 +60,10 @@ impl Context {
         let spec = self.lift(spec)?;
         let envelope =
             guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;
-        if let Err(refusal) = envelope.check(&spec, &self.bounds) {
+        let judged = envelope.check(&spec, &self.bounds);
+        let verdict = if judged.is_ok() { Verdict::Allowed } else { Verdict::Denied };
+        self.decision = Some(Decision::new(verdict, "envelope"));
+        if let Err(refusal) = judged {
             tracing::warn!(server = scope.name(), %refusal, "refused what the provisioner asked for");
             return Err(Failure::Guest(Error::AccessDenied(format!("server `{}`: {refusal}", scope.name()))));
         }

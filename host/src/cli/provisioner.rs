@@ -1,0 +1,3 @@
+//! `docker-mcp provisioner`: one module per command.
+
+pub(super) mod audit;
