@@ -24,6 +24,7 @@ use contract::{OneSecret, PATIENCE, Subject, exchange};
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::{Quiet, RunLimits};
 use docker_mcp::catalog::Catalog;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _, ProvisionError};
 use docker_mcp::resolve::ServerSettings;
@@ -59,6 +60,7 @@ fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedPro
         limits: Limits::default(),
         progress: Arc::new(Quiet),
         dry_run: false,
+        enforcement: Enforcement::default(),
     })
 }
 

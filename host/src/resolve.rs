@@ -4,8 +4,9 @@
 //! It reads no secret: it looks up which ones are set and refers to them by name. It knows nothing of guests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use provisioning_core::policy::{Kind, Policies, Who};
 use provisioning_core::template::{self, Scope, TemplateError};
 use provisioning_core::{Envelope, HostAlias, Network, Resources, Value};
 use serde_json::{Map, Value as Json};
@@ -80,12 +81,14 @@ pub struct ServerScope {
     /// The secrets that are set, by name, looked up once.
     set_secrets: OnceCell<BTreeSet<String>>,
     envelope: OnceCell<Envelope>,
+    /// The ceilings, where a policy lowers them.
+    lowered: OnceLock<Resources>,
 }
 
 impl ServerScope {
     /// The scope of a server, or of a call if one is given.
     pub fn new(settings: Arc<ServerSettings>, call: Option<ToolCall>) -> Self {
-        Self { settings, call, set_secrets: OnceCell::new(), envelope: OnceCell::new() }
+        Self { settings, call, set_secrets: OnceCell::new(), envelope: OnceCell::new(), lowered: OnceLock::new() }
     }
 
     /// The server's name.
@@ -140,7 +143,20 @@ impl ServerScope {
 
     /// The ceilings.
     pub fn resources(&self) -> Resources {
-        self.settings.resources
+        self.lowered.get().copied().unwrap_or(self.settings.resources)
+    }
+
+    /// Lowers the ceilings to what the policies allow. Before anybody has asked for them.
+    pub fn lower(&self, policies: &Policies, who: Who<'_>) {
+        self.lowered.get_or_init(|| policies.lowered(who, self.settings.resources));
+    }
+
+    /// How the server is reached, as policies tell it.
+    pub fn kind(&self) -> Kind {
+        match self.remote_transport() {
+            Ok(None) => Kind::Container,
+            Ok(Some(_)) | Err(_) => Kind::Remote,
+        }
     }
 
     /// Whether one instance serves many calls.

@@ -10,6 +10,7 @@ use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
 use docker_mcp::catalog::{Catalog, Entry};
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision, ProvisionError};
 use docker_mcp::resolve::ServerSettings;
@@ -115,6 +116,7 @@ impl World {
             limits,
             progress: Arc::new(Quiet),
             dry_run: false,
+            enforcement: Enforcement::default(),
         });
         Self { provisioner, runtime, reaper }
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use decision::{Decision, Outcome, RuleRef, Subject, SubjectKind};
 pub use evaluate::Who;
-pub use judge::{Case, judge};
+pub use judge::{Case, judge, known_text};
 
 use crate::envelope::Bounds;
 use glob::{NamePattern, SubtreePattern};

@@ -20,7 +20,9 @@ use crate::catalog::{Catalog, Entry, configuration};
 use crate::gateway::{GatewayOptions, ServerDefinition};
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
+use crate::policy::enforcement::{DecisionSink, Enforcement};
 use crate::policy::grants::Grants;
+use crate::policy::sources;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::resolve::ServerSettings;
 use crate::sandbox::Limits;
@@ -89,6 +91,19 @@ pub(crate) enum Mode {
 /// # Errors
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
 pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
+    assemble_for(options, mode, reaper, None).await
+}
+
+/// Like [`assemble`], and tells of decisions.
+///
+/// # Errors
+/// As for [`assemble`].
+pub(crate) async fn assemble_for(
+    options: &ServerOptions,
+    mode: Mode,
+    reaper: Reaper,
+    sink: Option<Arc<dyn DecisionSink>>,
+) -> anyhow::Result<Assembled> {
     let home = home();
     let entries = enabled(options, home.as_deref())?;
     let config = load_configuration(options, home.as_deref())?;
@@ -97,6 +112,11 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         .map_err(|error| anyhow::anyhow!("cannot run WebAssembly here: {error:#}"))?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
+    let enforcement = Enforcement {
+        policies: Arc::new(policies(options, home.as_deref())?.policies),
+        sink,
+        binds: Some(Arc::new(BindPolicy::from_environment(|name| std::env::var(name).ok()))),
+    };
     let (mut session, mut leftovers) = (None, None);
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
@@ -131,6 +151,7 @@ pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper
         limits: Limits::default(),
         progress,
         dry_run,
+        enforcement,
     });
     let gateway = GatewayOptions {
         startup_timeout: options.max_server_startup_timeout,
@@ -264,6 +285,12 @@ fn load_configuration(
         paths.extend(home.map(|home| home.join(".docker/mcp/config.yaml")).filter(|path| path.exists()));
     }
     Ok(configuration::load(&paths)?)
+}
+
+/// The policies that hold. One that cannot be used stops whoever asks.
+pub(super) fn policies(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<sources::Loaded> {
+    let variable = std::env::var_os(sources::VARIABLE);
+    Ok(sources::load(&sources::Sources::new(&options.policy, variable.as_deref(), home))?)
 }
 
 /// The component that deploys, and what it is granted.

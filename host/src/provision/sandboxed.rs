@@ -18,11 +18,12 @@ use tracing::Instrument as _;
 use super::{Endpoint, Provision, ProvisionError, Remote};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
+use crate::policy::enforcement::Enforcement;
 use crate::policy::grants::Grants;
 use crate::resolve::{ResolveError, ServerScope, ServerSettings, ToolCall};
 use crate::sandbox::Limits;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, ServerSpec, Session};
-use crate::sandbox::component::{Provisioner, Source};
+use crate::sandbox::component::{LoadError, Provisioner, Source};
 use crate::sandbox::engine::Engine;
 use crate::sandbox::operation::{Environment, OperationError, Outcome, Task, text};
 use crate::secrets;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub progress: Arc<dyn ImageProgress>,
     /// True if this is a forecast: nothing is prepared, started or read.
     pub dry_run: bool,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
 }
 
 /// Provisions servers through a component.
@@ -80,6 +83,7 @@ impl SandboxedProvisioner {
                 session: Session { id: setup.session, dry_run: setup.dry_run },
                 runtime: setup.runtime,
                 limits: setup.limits,
+                enforcement: setup.enforcement,
             },
             servers: setup.servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect(),
             startup_timeout: setup.startup_timeout,
@@ -108,12 +112,15 @@ impl SandboxedProvisioner {
         let begin = || {
             let (engine, source, grants) = (self.engine.clone(), self.component.clone(), self.grants.clone());
             let (name, limit) = (self.component.to_string(), self.environment.limits.compile_time);
-            let work = tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, grants));
+            let policies = Arc::clone(&self.environment.enforcement.policies);
+            let load = move || Provisioner::load_under(&engine, &source, grants, &policies);
+            let work = tokio::task::spawn_blocking(load);
             let compiling = async move {
                 match tokio::time::timeout(limit, work).await {
-                    Ok(Ok(loaded)) => {
-                        loaded.map(Arc::new).map_err(|error| ProvisionError::Component(error.to_string()))
-                    }
+                    Ok(Ok(loaded)) => loaded.map(Arc::new).map_err(|error| match error {
+                        LoadError::Refused { .. } => ProvisionError::Denied(error.to_string()),
+                        error => ProvisionError::Component(error.to_string()),
+                    }),
                     Ok(Err(panic)) => {
                         Err(ProvisionError::Component(format!("loading provisioner `{name}` failed: {panic}")))
                     }
@@ -131,9 +138,11 @@ impl SandboxedProvisioner {
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
         let provisioner = self.compiled().await?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
+        // Told once; what refuses it was an error before.
+        drop(self.environment.enforcement.all(None, provisioner.decisions.clone()));
         let specs = self.servers.values().filter_map(|server| {
             // An entry that is wrong fails its own server later, not the session.
-            server_spec(&ServerScope::new(Arc::clone(server), None)).ok()
+            self.spec(&provisioner, &ServerScope::new(Arc::clone(server), None)).ok()
         });
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
@@ -157,14 +166,46 @@ impl SandboxedProvisioner {
     /// Why not.
     pub async fn pre_validate(&self, server: &str) -> Result<(), ProvisionError> {
         let scope = self.scope(server, None)?;
-        let task = Task::PreValidate(server_spec(&scope).map_err(|error| ProvisionError::Invalid(error.to_string()))?);
-        self.run(self.ready().await?, Some(scope), task, self.startup_timeout, CancellationToken::new()).await?;
+        let provisioner = self.ready().await?;
+        let spec = self.spec(provisioner, &scope).map_err(|error| ProvisionError::Invalid(error.to_string()))?;
+        let task = Task::PreValidate(spec);
+        self.run(provisioner, Some(scope), task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(())
     }
 
     fn scope(&self, server: &str, call: Option<ToolCall>) -> Result<Arc<ServerScope>, ProvisionError> {
         let settings = self.servers.get(server).ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))?;
         Ok(Arc::new(ServerScope::new(Arc::clone(settings), call)))
+    }
+
+    /// What the component is told of a server, with the ceilings that the policies leave.
+    fn spec(&self, provisioner: &Provisioner, scope: &ServerScope) -> Result<ServerSpec, ResolveError> {
+        let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
+        scope.lower(&self.environment.enforcement.policies, who);
+        server_spec(scope)
+    }
+
+    /// Makes component and image ready, at the same time if it is certain that the image may be fetched.
+    async fn both_ready(
+        &self,
+        scope: &ServerScope,
+        cancel: &CancellationToken,
+    ) -> Result<&Arc<Provisioner>, ProvisionError> {
+        let enforcement = &self.environment.enforcement;
+        enforcement
+            .all(Some(scope.name()), vec![enforcement.policies.server(scope.name())])
+            .map_err(|denied| ProvisionError::Denied(denied.to_string()))?;
+        if enforcement.policies.is_empty() {
+            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(scope, cancel));
+            return prepared.and(provisioner);
+        }
+        let provisioner = self.ready().await?;
+        let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
+        // An image that must not run is not fetched either; the component may ask for another one.
+        if scope.image().is_some_and(|image| enforcement.policies.image(who, image).is_allowed()) {
+            self.prepare(scope, cancel).await?;
+        }
+        Ok(provisioner)
     }
 
     /// Waits for the image of a server that runs in a container.
@@ -225,12 +266,10 @@ impl Provision for SandboxedProvisioner {
         let span = tracing::info_span!("provision", server);
         async {
             let scope = self.scope(server, None)?;
-            let spec = server_spec(&scope)?;
-            // The image may be fetched while the component is still being compiled.
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(&scope, &cancel));
-            let provisioner = provisioner?;
-            prepared?;
-            let task = Task::Provision(spec);
+            // What is wrong with the entry is said at once.
+            server_spec(&scope)?;
+            let provisioner = self.both_ready(&scope, &cancel).await?;
+            let task = Task::Provision(self.spec(provisioner, &scope)?);
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.startup_timeout, cancel).await? {
                 Outcome::Container(running) => Ok(Endpoint::Container(running)),
                 Outcome::Remote(handle) => Ok(Endpoint::Remote(self.remote(&scope, handle).await?)),
@@ -258,11 +297,8 @@ impl Provision for SandboxedProvisioner {
                 )));
             };
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
-            let spec = server_spec(&scope)?;
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(&scope, &cancel));
-            let provisioner = provisioner?;
-            prepared?;
-            let task = Task::RunTool(spec, tool.to_owned());
+            let provisioner = self.both_ready(&scope, &cancel).await?;
+            let task = Task::RunTool(self.spec(provisioner, &scope)?, tool.to_owned());
             match self.run(provisioner, Some(scope), task, self.tool_timeout, cancel).await? {
                 Outcome::Completed(completed) => Ok(completed),
                 Outcome::Done | Outcome::Name(_) | Outcome::Container(_) | Outcome::Remote(_) => Err(no_such_outcome()),

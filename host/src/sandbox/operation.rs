@@ -22,6 +22,7 @@ use super::{Limits, Stop};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, Running};
 use crate::capability::remote_endpoint::RemoteHandle;
 use crate::capability::{Allowance, Context};
+use crate::policy::enforcement::Enforcement;
 use crate::resolve::ServerScope;
 
 /// What a store holds.
@@ -124,6 +125,8 @@ pub struct Environment {
     pub runtime: Arc<dyn ContainerRuntime>,
     /// The limits.
     pub limits: Limits,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
 }
 
 impl Provisioner {
@@ -185,14 +188,16 @@ impl Provisioner {
         cancel: CancellationToken,
     ) -> Store<State> {
         use crate::policy::grants::Interface::SecretResolver;
-        let limits = environment.limits;
+        let limits = environment.limits.lowered(&self.ceilings);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let context = Context {
             table,
             scope,
             runtime: environment.runtime,
+            component: (self.digest.clone(), self.builtin.clone()),
             bounds: self.grants.bounds.clone(),
+            enforcement: environment.enforcement,
             secrets_granted: self.grants.interfaces.contains(&SecretResolver),
             session: environment.session.id,
             cancel,

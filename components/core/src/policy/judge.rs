@@ -103,7 +103,7 @@ fn mounted(case: &Case<'_>, mount: &VolumeMount, real: Option<&Option<Volume>>) 
 }
 
 /// The text of a value, if no secret is in it.
-pub(crate) fn known_text(value: &Value) -> Option<String> {
+pub fn known_text(value: &Value) -> Option<String> {
     let mut text = String::new();
     for segment in value.segments() {
         match segment {

@@ -2,12 +2,15 @@
 //! envelope and hands it to the backend.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use provisioning_core::policy::{Case, judge, known_text};
+use provisioning_core::volume::Volume;
 use provisioning_core::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, VolumeMount};
 use wasmtime::component::Resource;
 
-use super::{Completed, Identity, Request, RunLimits, Running, RuntimeError};
+use super::{Completed, Identity, Quiet, Request, RunLimits, Running, RuntimeError};
 use crate::capability::{Context, Failure, guarded};
 use crate::sandbox::bindings::mcp_gateway::provisioning::container_runtime::{self as wit, Host};
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
@@ -59,9 +62,18 @@ impl Context {
         let spec = self.lift(spec)?;
         let envelope =
             guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;
-        if let Err(refusal) = envelope.check(&spec, &self.bounds) {
-            tracing::warn!(server = scope.name(), %refusal, "refused what the provisioner asked for");
-            return Err(Failure::Guest(Error::AccessDenied(format!("server `{}`: {refusal}", scope.name()))));
+        let mounted = self.mounted(&spec).await?;
+        let case = Case {
+            who: self.who(),
+            envelope,
+            bounds: &self.bounds,
+            policies: &self.enforcement.policies,
+            mounted: &mounted,
+        };
+        self.require(judge(&case, &spec))?;
+        if scope.image() != Some(spec.image.as_str()) {
+            // The entry's own image was made ready before; this one nobody could know.
+            guarded(&self.cancel, "fetching the image", START_TIME, self.runtime.prepare(&spec.image, &Quiet)).await?;
         }
         Ok(Request {
             identity: Identity {
@@ -71,6 +83,31 @@ impl Context {
             },
             spec,
         })
+    }
+
+    /// The volumes as they will be mounted, where that can be told: the same rules for directories of the host hold
+    /// for every runtime, and for a plan.
+    async fn mounted(&self, spec: &ContainerSpec) -> Result<Vec<Option<Volume>>, Failure> {
+        let (Some(binds), false) = (&self.enforcement.binds, spec.volumes.is_empty()) else { return Ok(Vec::new()) };
+        let volumes: Vec<_> =
+            spec.volumes.iter().map(|mount| (mount.value.to_string(), known_text(&mount.value))).collect();
+        let binds = Arc::clone(binds);
+        // Following links reads directories.
+        let check = move || {
+            volumes
+                .into_iter()
+                .map(|(shown, text)| {
+                    let Some(text) = text else { return Ok(None) };
+                    let checked = binds.check(&text).map_err(|error| format!("volume `{shown}`: {error}"))?;
+                    Ok(Volume::parse(&checked).ok())
+                })
+                .collect::<Result<Vec<_>, String>>()
+        };
+        match tokio::task::spawn_blocking(check).await {
+            Ok(Ok(mounted)) => Ok(mounted),
+            Ok(Err(refusal)) => Err(RuntimeError::Denied(refusal).into()),
+            Err(_) => Err(RuntimeError::Unavailable("the process is about to end".to_owned()).into()),
+        }
     }
 
     /// Takes the handles out of the table. What is taken is gone for the guest even if a later step fails.
