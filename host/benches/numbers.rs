@@ -25,6 +25,8 @@ mod fresh;
 mod gateway;
 #[path = "numbers/memory.rs"]
 mod memory;
+#[path = "numbers/policy.rs"]
+mod policy;
 #[path = "numbers/report.rs"]
 mod report;
 #[path = "numbers/sandbox.rs"]
@@ -38,7 +40,7 @@ use anyhow::{Context as _, bail};
 
 use engine::Engine;
 
-const PARTS: [&str; 5] = ["sandbox", "start", "calls", "fresh", "memory"];
+const PARTS: [&str; 6] = ["sandbox", "policy", "start", "calls", "fresh", "memory"];
 
 /// How many samples are taken.
 #[derive(Clone, Copy)]
@@ -84,6 +86,9 @@ fn run() -> anyhow::Result<()> {
     runtime.block_on(async {
         if wanted("sandbox") {
             sandbox::measure(effort).await.context("sandbox")?;
+        }
+        if wanted("policy") {
+            policy::measure(effort).context("policy")?;
         }
         let engine = match Engine::find().await {
             Ok(engine) => engine,

@@ -11,6 +11,7 @@ mod gateway_reap;
 mod gateway_run;
 mod options;
 mod plan;
+mod policy;
 mod progress;
 mod tools;
 
@@ -31,10 +32,10 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
-tool failed where others succeeded, or `doctor` found a problem.
+tool failed where others succeeded, or `doctor` or `policy check` found a problem.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
-MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
+MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_POLICY names policy files; DOCKER_MCP_CACHE moves the cache of compiled \
 components; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +46,9 @@ enum Command {
     /// Components that decide how servers are deployed
     #[command(subcommand)]
     Provisioner(ProvisionerCommand),
+    /// What the operator allows
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Tools of the enabled servers
     #[command(subcommand)]
     Tools(tools::Command),
@@ -128,6 +132,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(*arguments).await,
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
+        Command::Policy(command) => policy::run(command),
         Command::Tools(command) => tools::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,

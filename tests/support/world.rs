@@ -83,6 +83,28 @@ impl World {
     }
 
     pub(crate) fn limited(component: Source, grants: &str, name: &str, entry: Entry, limits: Limits) -> Self {
+        Self::enforced(component, grants, name, entry, limits, Enforcement::default())
+    }
+
+    /// Like [`World::with`], under a policy of this text.
+    pub(crate) fn under(policy: &str, component: Source, grants: &str, name: &str, catalog: &str) -> Self {
+        let policy =
+            docker_mcp::policy::file::parse(policy, Path::new("policy.yaml")).unwrap_or_else(|e| panic!("{e}"));
+        let policies = Arc::new(provisioning_core::policy::Policies { files: vec![policy] });
+        let enforcement = Enforcement { policies, ..Enforcement::default() };
+        let (catalog, _) = Catalog::parse(catalog, Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::enforced(component, grants, name, entry, Limits::default(), enforcement)
+    }
+
+    fn enforced(
+        component: Source,
+        grants: &str,
+        name: &str,
+        entry: Entry,
+        limits: Limits,
+        enforcement: Enforcement,
+    ) -> Self {
         let reaper = Reaper::new();
         let secrets: Arc<dyn SecretStore> = Arc::new(Secrets);
         let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
@@ -116,7 +138,7 @@ impl World {
             limits,
             progress: Arc::new(Quiet),
             dry_run: false,
-            enforcement: Enforcement::default(),
+            enforcement,
         });
         Self { provisioner, runtime, reaper }
     }

@@ -224,3 +224,6 @@ pub struct Rule {
     /// What containers must have.
     pub require: Vec<Listed<Requirement>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ pub struct Setup {
     pub limits: Limits,
     /// Told how image pulls go on.
     pub progress: Arc<dyn ImageProgress>,
-    /// True if this is a forecast: nothing is prepared, started or read.
+    /// True if this is a forecast: no secret's text is read. The component cannot tell.
     pub dry_run: bool,
     /// The policies, and who is told of decisions.
     pub enforcement: Enforcement,
@@ -66,6 +66,7 @@ pub struct SandboxedProvisioner {
     startup_timeout: Duration,
     tool_timeout: Duration,
     progress: Arc<dyn ImageProgress>,
+    dry_run: bool,
     compiling: OnceLock<Compiling>,
     loaded: OnceCell<Result<Arc<Provisioner>, ProvisionError>>,
 }
@@ -80,7 +81,9 @@ impl SandboxedProvisioner {
             component: setup.component,
             grants: setup.grants,
             environment: Environment {
-                session: Session { id: setup.session, dry_run: setup.dry_run },
+                // The session of a forecast is the same each time, by which a component would know it.
+                session: Session { id: if setup.dry_run { some_session() } else { setup.session.clone() } },
+                labelled: setup.session,
                 runtime: setup.runtime,
                 limits: setup.limits,
                 enforcement: setup.enforcement,
@@ -89,6 +92,7 @@ impl SandboxedProvisioner {
             startup_timeout: setup.startup_timeout,
             tool_timeout: setup.tool_timeout,
             progress: setup.progress,
+            dry_run: setup.dry_run,
             compiling: OnceLock::new(),
             loaded: OnceCell::new(),
         }
@@ -211,7 +215,7 @@ impl SandboxedProvisioner {
     /// Waits for the image of a server that runs in a container.
     async fn prepare(&self, scope: &ServerScope, cancel: &CancellationToken) -> Result<(), ProvisionError> {
         let Some(image) = scope.image() else { return Ok(()) };
-        if self.environment.session.dry_run || matches!(scope.remote_transport(), Ok(Some(_))) {
+        if matches!(scope.remote_transport(), Ok(Some(_))) {
             return Ok(());
         }
         tokio::select! {
@@ -245,7 +249,7 @@ impl SandboxedProvisioner {
         let settings =
             self.servers.get(scope.name()).ok_or_else(|| ProvisionError::UnknownServer(scope.name().to_owned()))?;
         let read = async |value: &provisioning_core::Value| {
-            if self.environment.session.dry_run {
+            if self.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
             }
             secrets::materialise(value, &*settings.secrets)
@@ -307,6 +311,18 @@ impl Provision for SandboxedProvisioner {
         .instrument(span)
         .await
     }
+}
+
+/// An identifier as real sessions have it.
+fn some_session() -> String {
+    use std::fmt::Write as _;
+    let mut random = [0_u8; 8];
+    // Without randomness it is as good as any.
+    drop(getrandom::fill(&mut random));
+    random.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn no_such_outcome() -> ProvisionError {

@@ -119,8 +119,10 @@ pub fn text(error: &Error) -> &str {
 /// What an operation runs with.
 #[derive(Clone)]
 pub struct Environment {
-    /// The session.
+    /// The session, as the component is told.
     pub session: Session,
+    /// The session that what is created belongs to.
+    pub labelled: String,
     /// Where containers run.
     pub runtime: Arc<dyn ContainerRuntime>,
     /// The limits.
@@ -199,7 +201,7 @@ impl Provisioner {
             bounds: self.grants.bounds.clone(),
             enforcement: environment.enforcement,
             secrets_granted: self.grants.interfaces.contains(&SecretResolver),
-            session: environment.session.id,
+            session: environment.labelled,
             cancel,
             allowance: Allowance {
                 host_calls: limits.host_calls,

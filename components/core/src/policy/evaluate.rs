@@ -216,13 +216,12 @@ impl Policies {
         self.named(who, SubjectKind::Namespace, "namespaces", name, |rule| &rule.namespaces)
     }
 
-    /// Whether a container may have this network access.
+    /// Whether a container may have this network access. None at all is always allowed.
     pub fn network(&self, who: Who<'_>, network: Network) -> Decision {
-        let name = match network {
-            Network::None => "none",
-            Network::Declared => "declared",
-        };
-        self.named(who, SubjectKind::Network, "networks", name, |rule| &rule.networks)
+        match network {
+            Network::None => Decision::allowed(Subject::new(SubjectKind::Network, "none"), None),
+            Network::Declared => self.named(who, SubjectKind::Network, "networks", "declared", |rule| &rule.networks),
+        }
     }
 
     /// Whether configuration may be used, by its path.
