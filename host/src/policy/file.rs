@@ -11,7 +11,7 @@ use std::path::Path;
 
 use provisioning_core::policy::Policy;
 use provisioning_core::text::one_line;
-use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy};
 use thiserror::Error;
 
 /// The longest file, in bytes.
@@ -38,7 +38,7 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    pub(super) fn whole(file: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn whole(file: &Path, message: impl Into<String>) -> Self {
         let problem = Problem { line: 0, column: 0, message: message.into() };
         Self { file: file.display().to_string(), problems: vec![problem] }
     }
@@ -83,10 +83,8 @@ pub fn parse(text: &str, file: &Path) -> Result<Policy, PolicyError> {
         let place = error.location();
         let (line, column) = place.map_or((1, 1), |place| (place.line(), place.column()));
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        // The place is told apart from the text.
         let text = error.without_snippet().to_string();
-        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        let message = format!("{}; `docker-mcp policy schema` has what there is", one_line(text, 400));
+        let message = format!("{}; `docker-mcp policy schema` has what there is", one_line(without_place(&text), 400));
         PolicyError {
             file: file.display().to_string(),
             problems: vec![Problem { line: number(line), column: number(column), message }],
@@ -96,6 +94,18 @@ pub fn parse(text: &str, file: &Path) -> Result<Policy, PolicyError> {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         PolicyError { file: file.display().to_string(), problems }
     })
+}
+
+/// A parser's message without the place at its end, which is told apart from it.
+fn without_place(mut text: &str) -> &str {
+    while let Some((head, place)) = text.rsplit_once(" at line ") {
+        let digits = place.trim_end_matches(')').split(", column ");
+        if !digits.into_iter().all(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            break;
+        }
+        text = head.strip_suffix(" (used").or_else(|| head.strip_suffix(" (defined")).unwrap_or(head);
+    }
+    text
 }
 
 /// The JSON Schema of policy files.

@@ -201,7 +201,9 @@ impl SandboxedProvisioner {
             .map_err(|denied| ProvisionError::Denied(denied.to_string()))?;
         if enforcement.policies.is_empty() {
             let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(scope, cancel));
-            return prepared.and(provisioner);
+            let provisioner = provisioner?;
+            prepared?;
+            return Ok(provisioner);
         }
         let provisioner = self.ready().await?;
         let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
@@ -318,7 +320,7 @@ fn some_session() -> String {
     use std::fmt::Write as _;
     let mut random = [0_u8; 8];
     // Without randomness it is as good as any.
-    drop(getrandom::fill(&mut random));
+    let _ = getrandom::fill(&mut random);
     random.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -142,11 +142,13 @@ pub struct Decision {
 }
 
 impl Decision {
-    pub(super) fn allowed(subject: Subject, rule: Option<RuleRef>) -> Self {
+    /// It may be; `rule` is the one that says so, if one does.
+    pub fn allowed(subject: Subject, rule: Option<RuleRef>) -> Self {
         Self { subject, outcome: Outcome::Allowed, rule }
     }
 
-    pub(super) fn denied(subject: Subject, rule: Option<RuleRef>, reason: impl Into<String>) -> Self {
+    /// It may not be. `reason` is a clause after the subject and says what would allow it.
+    pub fn denied(subject: Subject, rule: Option<RuleRef>, reason: impl Into<String>) -> Self {
         Self { subject, outcome: Outcome::Denied { reason: reason.into() }, rule }
     }
 
