@@ -97,7 +97,7 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
         ("version: 1\nrules:\n  - {name: a, for: {servers: []}, require: [image-digest]}\n", "means nobody"),
         ("version: 1\nversion: 1\n", "2:1: duplicate"),
         ("version: 1\na: &x {}\nrules: *x\n", "2:1: unknown"),
-        ("version: 1\ncomponents:\n  allow:\n    - {component: 'sha256:12'}\n", "4:20: `sha256:12` is no digest"),
+        ("version: 1\ncomponents:\n  allow:\n    - {component: 'sha256:12'}\n", "4:19: `sha256:12` is no digest"),
         (
             "version: 1\ncomponents:\n  allow:\n    - {component: '*', interfaces: [lug]}\n",
             "4:37: there is no grant `lug`",
@@ -107,7 +107,7 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
             "4:33: `log` is no grant to leave",
         ),
         ("version: 1\ncomponents:\n  allow:\n    - {component: '*', limits: {time: 5}}\n", "4:39: `5` is no time"),
-        ("version: 1\nrules:\n  - {name: a, mounts: {deny: ['/x:ro']}}\n", "3:30: `:ro` has no meaning"),
+        ("version: 1\nrules:\n  - {name: a, mounts: {deny: ['/x:ro']}}\n", "3:31: `:ro` has no meaning"),
         ("version: 1\nrules:\n  - {name: a, resources: {memory: 1k}}\n", "3:35: `1k` is too little memory"),
     ];
     let place = Place::new();
@@ -185,7 +185,7 @@ fn load(system: &Path, named: &[PathBuf], user: Option<&Path>) -> Result<sources
 #[cfg(unix)]
 #[test]
 fn a_file_that_others_can_change_or_nobody_can_read_stops_everything() {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
     let place = Place::new();
     let mode = |name: &str, mode| std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(mode)).unwrap();
     let system = place.path("etc/policy.yaml");

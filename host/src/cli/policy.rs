@@ -152,7 +152,7 @@ fn entries(policy: &Policy) -> Vec<Entry> {
         verb,
         what,
     };
-    for (line, components) in &policy.components.allow {
+    if let Some((line, components)) = &policy.components.allow {
         if components.is_empty() {
             all.push(plain(*line, "components", "allow", "nothing".to_owned()));
         }

@@ -76,6 +76,7 @@ pub(super) struct File {
     /// What the file is for. For people.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "read by people")]
     pub(super) description: Option<String>,
     /// Which components may run as provisioners, and how far each of them may go.
     #[serde(default, deserialize_with = "present")]
@@ -200,6 +201,7 @@ pub(super) struct Rule {
     /// Why it is there. For people.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "read by people")]
     pub(super) description: Option<String>,
     /// Whom it is about. Default: every server and component.
     #[serde(default, rename = "for", deserialize_with = "present")]
