@@ -96,6 +96,18 @@ pub fn parse(text: &str, file: &Path) -> Result<Policy, PolicyError> {
     })
 }
 
+/// A key that is absent has no value: `null` is not one that could be written.
+fn without_null_defaults(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|key, value| key != "default" || !value.is_null());
+            fields.values_mut().for_each(without_null_defaults);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_null_defaults),
+        _ => {}
+    }
+}
+
 /// A parser's message without the place at its end, which is told apart from it.
 fn without_place(mut text: &str) -> &str {
     while let Some((head, place)) = text.rsplit_once(" at line ") {
@@ -111,6 +123,7 @@ fn without_place(mut text: &str) -> &str {
 /// The JSON Schema of policy files.
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(form::File).to_value();
+    without_null_defaults(&mut schema);
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("title".to_owned(), serde_json::json!("docker-mcp policy"));
     }

@@ -144,7 +144,9 @@ impl SandboxedProvisioner {
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
         // Told once; what refuses it was an error before.
         drop(self.environment.enforcement.all(None, provisioner.decisions.clone()));
-        let specs = self.servers.values().filter_map(|server| {
+        let policies = &self.environment.enforcement.policies;
+        let permitted = self.servers.values().filter(|server| policies.server(&server.name).is_allowed());
+        let specs = permitted.filter_map(|server| {
             // An entry that is wrong fails its own server later, not the session.
             self.spec(&provisioner, &ServerScope::new(Arc::clone(server), None)).ok()
         });
@@ -170,6 +172,7 @@ impl SandboxedProvisioner {
     /// Why not.
     pub async fn pre_validate(&self, server: &str) -> Result<(), ProvisionError> {
         let scope = self.scope(server, None)?;
+        self.permit(&scope)?;
         let provisioner = self.ready().await?;
         let spec = self.spec(provisioner, &scope).map_err(|error| ProvisionError::Invalid(error.to_string()))?;
         let task = Task::PreValidate(spec);
@@ -189,16 +192,22 @@ impl SandboxedProvisioner {
         server_spec(scope)
     }
 
+    /// Whether the policies let the server run. Its component is not even asked otherwise.
+    fn permit(&self, scope: &ServerScope) -> Result<(), ProvisionError> {
+        let enforcement = &self.environment.enforcement;
+        enforcement
+            .all(Some(scope.name()), vec![enforcement.policies.server(scope.name())])
+            .map_err(|denied| ProvisionError::Denied(denied.to_string()))
+    }
+
     /// Makes component and image ready, at the same time if it is certain that the image may be fetched.
     async fn both_ready(
         &self,
         scope: &ServerScope,
         cancel: &CancellationToken,
     ) -> Result<&Arc<Provisioner>, ProvisionError> {
+        self.permit(scope)?;
         let enforcement = &self.environment.enforcement;
-        enforcement
-            .all(Some(scope.name()), vec![enforcement.policies.server(scope.name())])
-            .map_err(|denied| ProvisionError::Denied(denied.to_string()))?;
         if enforcement.policies.is_empty() {
             let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(scope, cancel));
             let provisioner = provisioner?;
