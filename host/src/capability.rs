@@ -119,7 +119,7 @@ impl Context {
         if self.enforcement.policies.is_empty() {
             return Ok(());
         }
-        self.require(self.enforcement.policies.values(self.who(), values))
+        self.require(self.enforcement.policies.holding(self.who()).values(values))
     }
 
     /// Counts a container, whether or not it comes to be.

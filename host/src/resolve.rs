@@ -148,7 +148,7 @@ impl ServerScope {
 
     /// Lowers the ceilings to what the policies allow. Before anybody has asked for them.
     pub fn lower(&self, policies: &Policies, who: Who<'_>) {
-        self.lowered.get_or_init(|| policies.lowered(who, self.settings.resources));
+        self.lowered.get_or_init(|| policies.holding(who).lowered(self.settings.resources));
     }
 
     /// How the server is reached, as policies tell it.

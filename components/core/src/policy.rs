@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use decision::{Decision, Outcome, RuleRef, Subject, SubjectKind};
-pub use evaluate::Who;
+pub use evaluate::{Ceiling, Holding, Who};
 pub use judge::{Case, judge, known_text};
 
 use crate::envelope::Bounds;

@@ -75,7 +75,7 @@ pub(crate) fn measure(effort: Effort) -> anyhow::Result<()> {
         let other = judge(&case(&policies), &spec);
         let with_time = started.elapsed();
         let started = Instant::now();
-        let resolved = policies.values(who, spec.environment.iter().map(|(_, value)| value));
+        let resolved = policies.holding(who).values(spec.environment.iter().map(|(_, value)| value));
         let values_time = started.elapsed();
         ensure!(one.iter().chain(&other).chain(&resolved).all(|decision| decision.is_allowed()), "{other:?}");
         if sample >= warm_up {

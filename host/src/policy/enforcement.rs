@@ -69,10 +69,10 @@ impl Limits {
 /// host. Which that is must be certain although the text of a secret in it is not known here.
 pub fn remote(policies: &Policies, who: Who<'_>, url: &Value, headers: &[(String, Value)]) -> Vec<Decision> {
     let values = std::iter::once(url).chain(headers.iter().map(|(_, value)| value));
-    let mut decisions = policies.values(who, values);
+    let mut decisions = policies.holding(who).values(values);
     decisions.push(match authority(url) {
-        Some((host, port)) => policies.host(who, &host, port),
-        None => policies.unknown_host(who, &url.to_string()),
+        Some((host, port)) => policies.holding(who).host(&host, port),
+        None => policies.holding(who).unknown_host(&url.to_string()),
     });
     decisions
 }

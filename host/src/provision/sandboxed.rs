@@ -217,7 +217,7 @@ impl SandboxedProvisioner {
         let provisioner = self.ready().await?;
         let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
         // An image that must not run is not fetched either; the component may ask for another one.
-        if scope.image().is_some_and(|image| enforcement.policies.image(who, image).is_allowed()) {
+        if scope.image().is_some_and(|image| enforcement.policies.holding(who).image(image).is_allowed()) {
             self.prepare(scope, cancel).await?;
         }
         Ok(provisioner)

@@ -102,28 +102,6 @@ impl Policies {
         self.files.is_empty()
     }
 
-    fn ask<P: Display>(&self, who: Who<'_>, question: &Question<'_, P>, lists: fn(&Rule) -> &Lists<P>) -> Decision {
-        let mut rule = None;
-        for policy in &self.files {
-            let applicable = policy.rules.iter().filter(|rule| rule.applies(who));
-            match policy.ask(question, applicable.map(|rule| (&rule.name, lists(rule)))) {
-                Ok(allowed) => rule = rule.or(allowed),
-                Err(denied) => return denied,
-            }
-        }
-        Decision::allowed(question.subject.clone(), rule)
-    }
-
-    /// Whether any rule that holds here has lists of a kind.
-    fn speaks<P>(&self, who: Who<'_>, lists: fn(&Rule) -> &Lists<P>) -> bool {
-        self.files.iter().flat_map(|policy| &policy.rules).any(|rule| !lists(rule).is_silent() && rule.applies(who))
-    }
-
-    /// Whether rules about mounts hold here, so that it matters where links lead.
-    pub fn restrict_mounts(&self, who: Who<'_>) -> bool {
-        self.speaks(who, |rule| &rule.mounts)
-    }
-
     /// Whether the server may run.
     pub fn server(&self, server: &str) -> Decision {
         let question = Question {
@@ -142,232 +120,6 @@ impl Policies {
             }
         }
         Decision::allowed(question.subject, rule)
-    }
-
-    /// Whether an image may be run.
-    pub fn image(&self, who: Who<'_>, text: &str) -> Decision {
-        if !self.speaks(who, |rule| &rule.images) {
-            return Decision::allowed(Subject::new(SubjectKind::Image, text), None);
-        }
-        match Image::parse(text) {
-            Ok(image) => {
-                let question = Question {
-                    subject: Subject::new(SubjectKind::Image, image.to_string()),
-                    key: "images",
-                    entry: image.to_string(),
-                    covers: &|pattern: &super::patterns::ImagePattern| pattern.covers(&image),
-                    touches: &|pattern| pattern.touches(&image),
-                };
-                self.ask(who, &question, |rule| &rule.images)
-            }
-            Err(reason) => self.unknown(
-                who,
-                Subject::new(SubjectKind::Image, text),
-                &format!("cannot be judged by the rules about images: {reason}"),
-                |rule| &rule.images,
-            ),
-        }
-    }
-
-    /// Refuses what cannot be told to be allowed, and names the first rule that it cannot be told for.
-    fn unknown<P>(&self, who: Who<'_>, subject: Subject, reason: &str, lists: fn(&Rule) -> &Lists<P>) -> Decision {
-        let mut rules = self.files.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
-        let found = rules.find(|(_, rule)| rule.applies(who) && !lists(rule).is_silent());
-        let rule = found.map(|(policy, rule)| policy.at(rule.line, &rule.name));
-        let at = rule.as_ref().map(|rule| format!("; see {rule}")).unwrap_or_default();
-        Decision::denied(subject, rule, format!("{reason}{at}"))
-    }
-
-    fn named(
-        &self,
-        who: Who<'_>,
-        kind: SubjectKind,
-        key: &'static str,
-        name: &str,
-        lists: fn(&Rule) -> &Lists<super::glob::NamePattern>,
-    ) -> Decision {
-        let question = Question {
-            subject: Subject::new(kind, name),
-            key,
-            entry: name.to_owned(),
-            covers: &|pattern: &super::glob::NamePattern| pattern.covers(name, who.server),
-            touches: &|pattern| pattern.covers(name, who.server),
-        };
-        self.ask(who, &question, lists)
-    }
-
-    /// Whether a secret may be used.
-    pub fn secret(&self, who: Who<'_>, name: &str) -> Decision {
-        self.named(who, SubjectKind::Secret, "secrets", name, |rule| &rule.secrets)
-    }
-
-    /// Whether an environment variable may have this name.
-    pub fn variable(&self, who: Who<'_>, name: &str) -> Decision {
-        self.named(who, SubjectKind::Variable, "variables", name, |rule| &rule.variables)
-    }
-
-    /// Whether a label may have this key.
-    pub fn label(&self, who: Who<'_>, key: &str) -> Decision {
-        self.named(who, SubjectKind::Label, "labels", key, |rule| &rule.labels)
-    }
-
-    /// Whether a namespace of a cluster may be used. For runtimes that have namespaces.
-    pub fn namespace(&self, who: Who<'_>, name: &str) -> Decision {
-        self.named(who, SubjectKind::Namespace, "namespaces", name, |rule| &rule.namespaces)
-    }
-
-    /// Whether a container may have this network access. None at all is always allowed.
-    pub fn network(&self, who: Who<'_>, network: Network) -> Decision {
-        match network {
-            Network::None => Decision::allowed(Subject::new(SubjectKind::Network, "none"), None),
-            Network::Declared => self.named(who, SubjectKind::Network, "networks", "declared", |rule| &rule.networks),
-        }
-    }
-
-    /// Whether configuration may be used, by its path.
-    pub fn config(&self, who: Who<'_>, path: &str) -> Decision {
-        let question = Question {
-            subject: Subject::new(SubjectKind::Config, path),
-            key: "config",
-            entry: path.to_owned(),
-            covers: &|pattern: &super::glob::SubtreePattern| pattern.covers(path, who.server),
-            touches: &|pattern| pattern.touches(path, who.server),
-        };
-        self.ask(who, &question, |rule| &rule.config)
-    }
-
-    /// Decides about everything private that is in some values: secrets by name and configuration by path, each once.
-    pub fn values<'v>(&self, who: Who<'_>, values: impl IntoIterator<Item = &'v Value>) -> Vec<Decision> {
-        let mut names: Vec<(SubjectKind, &str)> = Vec::new();
-        for segment in values.into_iter().flat_map(Value::segments) {
-            let name = match segment {
-                Segment::Secret(name) => (SubjectKind::Secret, name.as_str()),
-                Segment::Private { origin: Origin::Config, name, .. } => (SubjectKind::Config, name.as_str()),
-                // What the caller of a tool wrote is not the operator's to keep back, and a key in a cluster stands for a
-                // name that was decided about before.
-                Segment::Private { origin: Origin::Argument, .. } | Segment::Text(_) | Segment::ClusterKey { .. } => {
-                    continue;
-                }
-            };
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let decide = |(kind, name)| match kind {
-            SubjectKind::Secret => self.secret(who, name),
-            _ => self.config(who, name),
-        };
-        names.into_iter().map(decide).collect()
-    }
-
-    /// Whether a server may be reached at a host.
-    pub fn host(&self, who: Who<'_>, host: &str, port: Option<u16>) -> Decision {
-        let shown = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let subject = Subject::new(SubjectKind::Host, &shown);
-        match host.parse::<Host>() {
-            Ok(host) => {
-                let question = Question {
-                    subject,
-                    key: "hosts",
-                    entry: shown,
-                    covers: &|pattern: &super::patterns::HostPattern| pattern.covers(&host, port),
-                    touches: &|pattern| pattern.touches(&host, port),
-                };
-                self.ask(who, &question, |rule| &rule.hosts)
-            }
-            Err(error) if self.speaks(who, |rule| &rule.hosts) => {
-                let reason = format!("cannot be judged by the rules about hosts: {}", error.reason);
-                self.unknown(who, subject, &reason, |rule| &rule.hosts)
-            }
-            Err(_) => Decision::allowed(subject, None),
-        }
-    }
-
-    /// Whether an address is allowed of which the host is not known here, because a secret stands for it.
-    pub fn unknown_host(&self, who: Who<'_>, shown: &str) -> Decision {
-        let subject = Subject::new(SubjectKind::Host, shown);
-        if !self.speaks(who, |rule| &rule.hosts) {
-            return Decision::allowed(subject, None);
-        }
-        let reason = "cannot be judged by the rules about hosts: write the scheme and the host of the address in the catalog \
-                      or in the configuration, not in a secret";
-        self.unknown(who, subject, reason, |rule| &rule.hosts)
-    }
-
-    /// Whether a container may reach every host, as one with a network does.
-    pub fn every_host(&self, who: Who<'_>) -> Decision {
-        let question = Question {
-            subject: Subject::new(SubjectKind::Host, "*"),
-            key: "hosts",
-            entry: "*".to_owned(),
-            covers: &super::patterns::HostPattern::is_everything,
-            touches: &|_| true,
-        };
-        self.ask(who, &question, |rule| &rule.hosts)
-    }
-
-    /// Whether something may be mounted. `subject` is how it may be shown.
-    pub fn mount(&self, who: Who<'_>, subject: &str, source: &Source<'_>, read_only: bool) -> Decision {
-        let question = Question {
-            subject: Subject::new(SubjectKind::Mount, subject),
-            key: "mounts",
-            entry: match source {
-                Source::Volume(name) => format!("volume:{name}"),
-                // The path may come from configuration, which is shown to nobody.
-                Source::Path(_) => "/path/of/its/source".to_owned(),
-            },
-            covers: &|pattern: &super::patterns::MountPattern| pattern.covers(source, read_only, who.server),
-            touches: &|pattern| pattern.touches(source, who.server),
-        };
-        self.ask(who, &question, |rule| &rule.mounts)
-    }
-
-    /// Decides about a mount whose source is not known here.
-    pub fn unknown_mount(&self, who: Who<'_>, subject: &str) -> Decision {
-        let subject = Subject::new(SubjectKind::Mount, subject);
-        if !self.restrict_mounts(who) {
-            return Decision::allowed(subject, None);
-        }
-        let reason = "cannot be judged by the rules about mounts: its source must be an absolute path or the name of a volume, \
-                      and no secret";
-        self.unknown(who, subject, reason, |rule| &rule.mounts)
-    }
-
-    /// What containers must have, each with the rules that say so.
-    pub fn requirements(&self, who: Who<'_>) -> Vec<(Requirement, RuleRef)> {
-        let mut found: Vec<(Requirement, RuleRef)> = Vec::new();
-        for policy in &self.files {
-            for rule in policy.rules.iter().filter(|rule| rule.applies(who)) {
-                for required in &rule.require {
-                    if !found.iter().any(|(known, _)| *known == required.pattern) {
-                        found.push((required.pattern, policy.at(required.line, &rule.name)));
-                    }
-                }
-            }
-        }
-        found.sort_by_key(|(requirement, _)| *requirement);
-        found
-    }
-
-    /// The lowest ceilings for processors and memory, and the rules that set them.
-    pub fn resources(&self, who: Who<'_>) -> (Option<(u32, RuleRef)>, Option<(u64, RuleRef)>) {
-        let (mut cpu, mut memory) = (None, None);
-        for policy in &self.files {
-            for rule in policy.rules.iter().filter(|rule| rule.applies(who)) {
-                lower(&mut cpu, rule.cpu_millis.as_ref(), |line| policy.at(line, &rule.name));
-                lower(&mut memory, rule.memory_bytes.as_ref(), |line| policy.at(line, &rule.name));
-            }
-        }
-        (cpu, memory)
-    }
-
-    /// The operator's ceilings, lowered to what the rules allow.
-    pub fn lowered(&self, who: Who<'_>, own: Resources) -> Resources {
-        let (cpu, memory) = self.resources(who);
-        Resources {
-            cpu_millis: cpu.map_or(own.cpu_millis, |(cpu, _)| cpu.min(own.cpu_millis)),
-            memory_bytes: memory.map_or(own.memory_bytes, |(memory, _)| memory.min(own.memory_bytes)),
-        }
     }
 
     /// Whether a component may run at all.
@@ -467,9 +219,273 @@ impl Policies {
         }
         lowest
     }
+
+    /// The rules that hold for somebody, to ask several things of them.
+    pub fn holding<'a>(&'a self, who: Who<'a>) -> Holding<'a> {
+        let rules = |policy: &'a Policy| policy.rules.iter().filter(|rule| rule.applies(who)).collect();
+        Holding { who, files: self.files.iter().map(|policy| (policy, rules(policy))).collect() }
+    }
 }
 
-fn lower<T: Copy + Ord>(lowest: &mut Option<(T, RuleRef)>, found: Option<&Listed<T>>, at: impl Fn(u32) -> RuleRef) {
+/// The rules that hold for somebody.
+#[derive(Clone, Debug)]
+pub struct Holding<'a> {
+    who: Who<'a>,
+    files: Vec<(&'a Policy, Vec<&'a Rule>)>,
+}
+
+impl Holding<'_> {
+    fn ask<P: Display>(&self, question: &Question<'_, P>, lists: fn(&Rule) -> &Lists<P>) -> Decision {
+        let mut rule = None;
+        for (policy, rules) in &self.files {
+            let applicable = rules.iter();
+            match policy.ask(question, applicable.map(|rule| (&rule.name, lists(rule)))) {
+                Ok(allowed) => rule = rule.or(allowed),
+                Err(denied) => return denied,
+            }
+        }
+        Decision::allowed(question.subject.clone(), rule)
+    }
+
+    /// Whether any rule that holds here has lists of a kind.
+    fn speaks<P>(&self, lists: fn(&Rule) -> &Lists<P>) -> bool {
+        self.files.iter().flat_map(|(_, rules)| rules).any(|rule| !lists(rule).is_silent())
+    }
+
+    /// Whether rules about mounts hold here, so that it matters where links lead.
+    pub fn restrict_mounts(&self) -> bool {
+        self.speaks(|rule| &rule.mounts)
+    }
+
+    /// Whether an image may be run.
+    pub fn image(&self, text: &str) -> Decision {
+        if !self.speaks(|rule| &rule.images) {
+            return Decision::allowed(Subject::new(SubjectKind::Image, text), None);
+        }
+        match Image::parse(text) {
+            Ok(image) => {
+                let question = Question {
+                    subject: Subject::new(SubjectKind::Image, image.to_string()),
+                    key: "images",
+                    entry: image.to_string(),
+                    covers: &|pattern: &super::patterns::ImagePattern| pattern.covers(&image),
+                    touches: &|pattern| pattern.touches(&image),
+                };
+                self.ask(&question, |rule| &rule.images)
+            }
+            Err(reason) => self.unknown(
+                Subject::new(SubjectKind::Image, text),
+                &format!("cannot be judged by the rules about images: {reason}"),
+                |rule| &rule.images,
+            ),
+        }
+    }
+
+    /// Refuses what cannot be told to be allowed, and names the first rule that it cannot be told for.
+    fn unknown<P>(&self, subject: Subject, reason: &str, lists: fn(&Rule) -> &Lists<P>) -> Decision {
+        let mut rules = self.files.iter().flat_map(|(policy, rules)| rules.iter().map(move |rule| (policy, rule)));
+        let found = rules.find(|(_, rule)| !lists(rule).is_silent());
+        let rule = found.map(|(policy, rule)| policy.at(rule.line, &rule.name));
+        let at = rule.as_ref().map(|rule| format!("; see {rule}")).unwrap_or_default();
+        Decision::denied(subject, rule, format!("{reason}{at}"))
+    }
+
+    fn named(
+        &self,
+        kind: SubjectKind,
+        key: &'static str,
+        name: &str,
+        lists: fn(&Rule) -> &Lists<super::glob::NamePattern>,
+    ) -> Decision {
+        let question = Question {
+            subject: Subject::new(kind, name),
+            key,
+            entry: name.to_owned(),
+            covers: &|pattern: &super::glob::NamePattern| pattern.covers(name, self.who.server),
+            touches: &|pattern| pattern.covers(name, self.who.server),
+        };
+        self.ask(&question, lists)
+    }
+
+    /// Whether a secret may be used.
+    pub fn secret(&self, name: &str) -> Decision {
+        self.named(SubjectKind::Secret, "secrets", name, |rule| &rule.secrets)
+    }
+
+    /// Whether an environment variable may have this name.
+    pub fn variable(&self, name: &str) -> Decision {
+        self.named(SubjectKind::Variable, "variables", name, |rule| &rule.variables)
+    }
+
+    /// Whether a label may have this key.
+    pub fn label(&self, key: &str) -> Decision {
+        self.named(SubjectKind::Label, "labels", key, |rule| &rule.labels)
+    }
+
+    /// Whether a namespace of a cluster may be used. For runtimes that have namespaces.
+    pub fn namespace(&self, name: &str) -> Decision {
+        self.named(SubjectKind::Namespace, "namespaces", name, |rule| &rule.namespaces)
+    }
+
+    /// Whether a container may have this network access. None at all is always allowed.
+    pub fn network(&self, network: Network) -> Decision {
+        match network {
+            Network::None => Decision::allowed(Subject::new(SubjectKind::Network, "none"), None),
+            Network::Declared => self.named(SubjectKind::Network, "networks", "declared", |rule| &rule.networks),
+        }
+    }
+
+    /// Whether configuration may be used, by its path.
+    pub fn config(&self, path: &str) -> Decision {
+        let question = Question {
+            subject: Subject::new(SubjectKind::Config, path),
+            key: "config",
+            entry: path.to_owned(),
+            covers: &|pattern: &super::glob::SubtreePattern| pattern.covers(path, self.who.server),
+            touches: &|pattern| pattern.touches(path, self.who.server),
+        };
+        self.ask(&question, |rule| &rule.config)
+    }
+
+    /// Decides about everything private that is in some values: secrets by name and configuration by path, each once.
+    pub fn values<'v>(&self, values: impl IntoIterator<Item = &'v Value>) -> Vec<Decision> {
+        let mut names: Vec<(SubjectKind, &str)> = Vec::new();
+        for segment in values.into_iter().flat_map(Value::segments) {
+            let name = match segment {
+                Segment::Secret(name) => (SubjectKind::Secret, name.as_str()),
+                Segment::Private { origin: Origin::Config, name, .. } => (SubjectKind::Config, name.as_str()),
+                // What the caller of a tool wrote is not the operator's to keep back, and a key in a cluster stands for a
+                // name that was decided about before.
+                Segment::Private { origin: Origin::Argument, .. } | Segment::Text(_) | Segment::ClusterKey { .. } => {
+                    continue;
+                }
+            };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let decide = |(kind, name)| match kind {
+            SubjectKind::Secret => self.secret(name),
+            _ => self.config(name),
+        };
+        names.into_iter().map(decide).collect()
+    }
+
+    /// Whether a server may be reached at a host.
+    pub fn host(&self, host: &str, port: Option<u16>) -> Decision {
+        let shown = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let subject = Subject::new(SubjectKind::Host, &shown);
+        match host.parse::<Host>() {
+            Ok(host) => {
+                let question = Question {
+                    subject,
+                    key: "hosts",
+                    entry: shown,
+                    covers: &|pattern: &super::patterns::HostPattern| pattern.covers(&host, port),
+                    touches: &|pattern| pattern.touches(&host, port),
+                };
+                self.ask(&question, |rule| &rule.hosts)
+            }
+            Err(error) if self.speaks(|rule| &rule.hosts) => {
+                let reason = format!("cannot be judged by the rules about hosts: {}", error.reason);
+                self.unknown(subject, &reason, |rule| &rule.hosts)
+            }
+            Err(_) => Decision::allowed(subject, None),
+        }
+    }
+
+    /// Whether an address is allowed of which the host is not known here, because a secret stands for it.
+    pub fn unknown_host(&self, shown: &str) -> Decision {
+        let subject = Subject::new(SubjectKind::Host, shown);
+        if !self.speaks(|rule| &rule.hosts) {
+            return Decision::allowed(subject, None);
+        }
+        let reason = "cannot be judged by the rules about hosts: write the scheme and the host of the address in the catalog \
+                      or in the configuration, not in a secret";
+        self.unknown(subject, reason, |rule| &rule.hosts)
+    }
+
+    /// Whether a container may reach every host, as one with a network does.
+    pub fn every_host(&self) -> Decision {
+        let question = Question {
+            subject: Subject::new(SubjectKind::Host, "*"),
+            key: "hosts",
+            entry: "*".to_owned(),
+            covers: &super::patterns::HostPattern::is_everything,
+            touches: &|_| true,
+        };
+        self.ask(&question, |rule| &rule.hosts)
+    }
+
+    /// Whether something may be mounted. `subject` is how it may be shown.
+    pub fn mount(&self, subject: &str, source: &Source<'_>, read_only: bool) -> Decision {
+        let question = Question {
+            subject: Subject::new(SubjectKind::Mount, subject),
+            key: "mounts",
+            entry: match source {
+                Source::Volume(name) => format!("volume:{name}"),
+                // The path may come from configuration, which is shown to nobody.
+                Source::Path(_) => "/path/of/its/source".to_owned(),
+            },
+            covers: &|pattern: &super::patterns::MountPattern| pattern.covers(source, read_only, self.who.server),
+            touches: &|pattern| pattern.touches(source, self.who.server),
+        };
+        self.ask(&question, |rule| &rule.mounts)
+    }
+
+    /// Decides about a mount whose source is not known here.
+    pub fn unknown_mount(&self, subject: &str) -> Decision {
+        let subject = Subject::new(SubjectKind::Mount, subject);
+        if !self.restrict_mounts() {
+            return Decision::allowed(subject, None);
+        }
+        let reason = "cannot be judged by the rules about mounts: its source must be an absolute path or the name of a volume, \
+                      and no secret";
+        self.unknown(subject, reason, |rule| &rule.mounts)
+    }
+
+    /// What containers must have, each with the rules that say so.
+    pub fn requirements(&self) -> Vec<(Requirement, RuleRef)> {
+        let mut found: Vec<(Requirement, RuleRef)> = Vec::new();
+        for (policy, rules) in &self.files {
+            for rule in rules {
+                for required in &rule.require {
+                    if !found.iter().any(|(known, _)| *known == required.pattern) {
+                        found.push((required.pattern, policy.at(required.line, &rule.name)));
+                    }
+                }
+            }
+        }
+        found.sort_by_key(|(requirement, _)| *requirement);
+        found
+    }
+
+    /// The lowest ceilings for processors and memory, and the rules that set them.
+    pub fn resources(&self) -> (Ceiling<u32>, Ceiling<u64>) {
+        let (mut cpu, mut memory) = (None, None);
+        for (policy, rules) in &self.files {
+            for rule in rules {
+                lower(&mut cpu, rule.cpu_millis.as_ref(), |line| policy.at(line, &rule.name));
+                lower(&mut memory, rule.memory_bytes.as_ref(), |line| policy.at(line, &rule.name));
+            }
+        }
+        (cpu, memory)
+    }
+
+    /// The operator's ceilings, lowered to what the rules allow.
+    pub fn lowered(&self, own: Resources) -> Resources {
+        let (cpu, memory) = self.resources();
+        Resources {
+            cpu_millis: cpu.map_or(own.cpu_millis, |(cpu, _)| cpu.min(own.cpu_millis)),
+            memory_bytes: memory.map_or(own.memory_bytes, |(memory, _)| memory.min(own.memory_bytes)),
+        }
+    }
+}
+
+/// The lowest of some ceilings and the rule that sets it, if there is one.
+pub type Ceiling<T> = Option<(T, RuleRef)>;
+
+fn lower<T: Copy + Ord>(lowest: &mut Ceiling<T>, found: Option<&Listed<T>>, at: impl Fn(u32) -> RuleRef) {
     if let Some(found) = found
         && lowest.as_ref().is_none_or(|(known, _)| found.pattern < *known)
     {

@@ -14,7 +14,6 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::template::section_name;
 use crate::text::one_line;
 
 /// The longest pattern, in bytes.
@@ -64,11 +63,11 @@ fn tokens(text: &str) -> Vec<Token> {
 }
 
 /// Puts the server's name in, as plain characters.
-fn expand(tokens: &[Token], server: &str) -> Vec<Token> {
-    let mut expanded = Vec::with_capacity(tokens.len() + server.len());
+fn expand(tokens: &[Token], server: impl Iterator<Item = char> + Clone) -> Vec<Token> {
+    let mut expanded = Vec::with_capacity(tokens.len());
     for token in tokens {
         match token {
-            Token::Server => expanded.extend(server.chars().map(Token::Character)),
+            Token::Server => expanded.extend(server.clone().map(Token::Character)),
             other => expanded.push(*other),
         }
     }
@@ -103,12 +102,21 @@ fn covers(tokens: &[Token], text: &str) -> bool {
     }
 }
 
-fn covers_for(tokens: &[Token], text: &str, server: Option<&str>) -> bool {
+fn covers_for(tokens: &[Token], text: &str, server: Option<impl Iterator<Item = char> + Clone>) -> bool {
     if !tokens.contains(&Token::Server) {
         return covers(tokens, text);
     }
     // A pattern about the server covers nothing where there is none.
-    server.is_some_and(|server| covers(&expand(tokens, server), text))
+    let Some(server) = server else { return false };
+    match tokens {
+        [Token::Server] => text.chars().eq(server),
+        tokens => covers(&expand(tokens, server), text),
+    }
+}
+
+/// A server's name as templates write it.
+fn section(server: &str) -> impl Iterator<Item = char> + Clone {
+    server.chars().map(|character| if character == '.' { '_' } else { character })
 }
 
 fn check(text: &str) -> Result<(), PatternError> {
@@ -137,7 +145,7 @@ pub struct NamePattern {
 impl NamePattern {
     /// Whether it covers a name; `server` is the one that is asked for.
     pub fn covers(&self, name: &str, server: Option<&str>) -> bool {
-        covers_for(&self.tokens, name, server)
+        covers_for(&self.tokens, name, server.map(str::chars))
     }
 
     /// Whether it has a `*`.
@@ -168,20 +176,12 @@ pub struct SubtreePattern {
 impl SubtreePattern {
     /// Whether the path lies in the subtree.
     pub fn covers(&self, path: &str, server: Option<&str>) -> bool {
-        let section = server.map(section_name);
-        let parts: Vec<&str> = path.split('.').collect();
-        parts.len() >= self.parts.len() && self.agrees(&parts, section.as_deref())
+        path.split('.').count() >= self.parts.len() && self.touches(path, server)
     }
 
-    /// Whether the path lies in the subtree or holds some of it.
+    /// Whether the path lies in the subtree or holds some of it: whether both are the same as far as both go.
     pub fn touches(&self, path: &str, server: Option<&str>) -> bool {
-        let section = server.map(section_name);
-        self.agrees(&path.split('.').collect::<Vec<_>>(), section.as_deref())
-    }
-
-    /// Whether they are the same as far as both go.
-    fn agrees(&self, parts: &[&str], server: Option<&str>) -> bool {
-        self.parts.iter().zip(parts).all(|(pattern, part)| covers_for(pattern, part, server))
+        self.parts.iter().zip(path.split('.')).all(|(pattern, part)| covers_for(pattern, part, server.map(section)))
     }
 }
 
@@ -208,6 +208,9 @@ enum Part {
     One(Vec<Token>),
 }
 
+/// The most parts of a path pattern: each has a bit, and the end.
+const MAX_PARTS: usize = 60;
+
 /// A pattern of parts between slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Parts(Vec<Part>);
@@ -222,6 +225,9 @@ impl Parts {
             part if part.contains("**") => Err("has `**` beside other text; it must be a whole part"),
             part => Ok(Part::One(tokens(part))),
         };
+        if text.split('/').count() > MAX_PARTS {
+            return Err("has more than 60 parts; shorten it with `**`");
+        }
         text.split('/').map(part).collect::<Result<_, _>>().map(Self)
     }
 
@@ -232,46 +238,37 @@ impl Parts {
     }
 
     /// Whether it covers these parts.
-    pub(super) fn covers(&self, parts: &[&str]) -> bool {
-        self.states(parts).last().copied().unwrap_or_default()
+    pub(super) fn covers<'a>(&self, parts: impl Iterator<Item = &'a str>) -> bool {
+        self.states(parts) >> self.0.len() & 1 == 1
     }
 
     /// Whether it covers these parts with some others after them, or none.
-    pub(super) fn touches(&self, parts: &[&str]) -> bool {
-        self.states(parts).contains(&true)
+    pub(super) fn touches<'a>(&self, parts: impl Iterator<Item = &'a str>) -> bool {
+        self.states(parts) != 0
     }
 
-    /// For each number of parts of the pattern, from none to all: whether so many can stand for all of `parts`.
-    fn states(&self, parts: &[&str]) -> Vec<bool> {
+    /// A bit for each number of parts of the pattern, from none to all: whether so many can stand for all of `parts`.
+    fn states<'a>(&self, parts: impl Iterator<Item = &'a str>) -> u64 {
         // A part `**` stays reachable while it takes parts, and can always be left behind.
-        let skip = |mut states: Vec<bool>| {
+        let skip = |mut states: u64| {
             for (index, part) in self.0.iter().enumerate() {
-                if *part == Part::Deep
-                    && states.get(index) == Some(&true)
-                    && let Some(next) = states.get_mut(index + 1)
-                {
-                    *next = true;
+                if *part == Part::Deep && states >> index & 1 == 1 {
+                    states |= 1 << (index + 1);
                 }
             }
             states
         };
-        let mut states = vec![false; self.0.len() + 1];
-        if let Some(first) = states.first_mut() {
-            *first = true;
-        }
-        let mut states = skip(states);
+        let mut states = skip(1);
         for text in parts {
-            let mut next = vec![false; states.len()];
-            for (index, part) in self.0.iter().enumerate() {
-                if states.get(index) != Some(&true) {
-                    continue;
-                }
-                let (target, fits) = match part {
-                    Part::Deep => (index, true),
-                    Part::One(tokens) => (index + 1, covers(tokens, text)),
-                };
-                if fits && let Some(state) = next.get_mut(target) {
-                    *state = true;
+            if states == 0 {
+                break;
+            }
+            let mut next = 0;
+            for (index, part) in self.0.iter().enumerate().filter(|(index, _)| states >> index & 1 == 1) {
+                match part {
+                    Part::Deep => next |= 1 << index,
+                    Part::One(tokens) if covers(tokens, text) => next |= 1 << (index + 1),
+                    Part::One(_) => {}
                 }
             }
             states = skip(next);
@@ -290,18 +287,18 @@ pub struct PathPattern {
 impl PathPattern {
     /// Whether it covers a normalised absolute path.
     pub fn covers(&self, path: &str) -> bool {
-        parts_of(path).is_some_and(|parts| self.parts.covers(&parts))
+        parts_of(path).is_some_and(|parts| self.parts.covers(parts))
     }
 
     /// Whether it covers the path or something below it.
     pub fn touches(&self, path: &str) -> bool {
         // What is no absolute path is not known to be elsewhere.
-        parts_of(path).is_none_or(|parts| self.parts.touches(&parts) || self.parts.covers(&parts))
+        parts_of(path).is_none_or(|parts| self.parts.touches(parts))
     }
 }
 
-fn parts_of(path: &str) -> Option<Vec<&str>> {
-    path.strip_prefix('/').map(|rest| rest.split('/').filter(|part| !part.is_empty()).collect())
+fn parts_of(path: &str) -> Option<impl Iterator<Item = &str>> {
+    path.strip_prefix('/').map(|rest| rest.split('/').filter(|part| !part.is_empty()))
 }
 
 impl FromStr for PathPattern {

@@ -2,7 +2,7 @@
 //! the policies, whichever component made it and whichever runtime will get it.
 
 use super::decision::{Decision, Subject, SubjectKind};
-use super::evaluate::Who;
+use super::evaluate::{Holding, Who};
 use super::patterns::{Image, Source};
 use super::{Policies, Requirement};
 use crate::envelope::{Bounds, Envelope};
@@ -43,22 +43,22 @@ pub fn judge(case: &Case<'_>, spec: &ContainerSpec) -> Vec<Decision> {
     if case.policies.is_empty() {
         return decisions;
     }
-    let (policies, who) = (case.policies, case.who);
-    decisions.push(policies.image(who, &spec.image));
-    decisions.extend(policies.values(who, values(spec)));
-    decisions.extend(spec.environment.iter().map(|(name, _)| policies.variable(who, name)));
+    let rules = &case.policies.holding(case.who);
+    decisions.push(rules.image(&spec.image));
+    decisions.extend(rules.values(values(spec)));
+    decisions.extend(spec.environment.iter().map(|(name, _)| rules.variable(name)));
     decisions.extend(
-        spec.volumes.iter().enumerate().filter_map(|(index, mount)| mounted(case, mount, case.mounted.get(index))),
+        spec.volumes.iter().enumerate().filter_map(|(index, mount)| mounted(rules, mount, case.mounted.get(index))),
     );
-    decisions.push(policies.network(who, spec.network));
+    decisions.push(rules.network(spec.network));
     if spec.network == Network::Declared {
         // `allowHosts` is not enforced, so a container with a network reaches every host.
-        decisions.push(policies.every_host(who));
+        decisions.push(rules.every_host());
     }
-    decisions.extend(spec.hosts.iter().map(|host| policies.host(who, &host.name, None)));
-    decisions.extend(spec.labels.iter().map(|(key, _)| policies.label(who, key)));
-    decisions.extend(ceilings(policies, who, spec.resources));
-    decisions.extend(requirements(policies, who, spec));
+    decisions.extend(spec.hosts.iter().map(|host| rules.host(&host.name, None)));
+    decisions.extend(spec.labels.iter().map(|(key, _)| rules.label(key)));
+    decisions.extend(ceilings(rules, spec.resources));
+    decisions.extend(requirements(rules, spec));
     decisions
 }
 
@@ -84,21 +84,21 @@ fn grants(case: &Case<'_>, spec: &ContainerSpec) -> Vec<Decision> {
     vec![Decision::allowed(subject(left.field, &left.subject), rule)]
 }
 
-fn mounted(case: &Case<'_>, mount: &VolumeMount, real: Option<&Option<Volume>>) -> Option<Decision> {
-    let (policies, who, shown) = (case.policies, case.who, mount.value.to_string());
+fn mounted(rules: &Holding<'_>, mount: &VolumeMount, real: Option<&Option<Volume>>) -> Option<Decision> {
+    let shown = mount.value.to_string();
     let parsed =
         real.cloned().flatten().or_else(|| known_text(&mount.value).and_then(|text| Volume::parse(&text).ok()));
-    let Some(volume) = parsed else { return Some(policies.unknown_mount(who, &shown)) };
+    let Some(volume) = parsed else { return Some(rules.unknown_mount(&shown)) };
     let options = || volume.mode.iter().flat_map(|mode| mode.split(',')).map(str::trim);
     let read_only = mount.read_only || (options().any(|mode| mode == "ro") && !options().any(|mode| mode == "rw"));
     // A volume without a source begins empty and goes with the container.
     let source = volume.source.as_deref()?;
     if volume::is_volume_name(source) {
-        return Some(policies.mount(who, &shown, &Source::Volume(source), read_only));
+        return Some(rules.mount(&shown, &Source::Volume(source), read_only));
     }
     Some(match volume::normalised(source).as_deref().and_then(std::path::Path::to_str) {
-        Some(path) => policies.mount(who, &shown, &Source::Path(path), read_only),
-        None => policies.unknown_mount(who, &shown),
+        Some(path) => rules.mount(&shown, &Source::Path(path), read_only),
+        None => rules.unknown_mount(&shown),
     })
 }
 
@@ -115,8 +115,8 @@ pub fn known_text(value: &Value) -> Option<String> {
     Some(text)
 }
 
-fn ceilings(policies: &Policies, who: Who<'_>, asked: Resources) -> Vec<Decision> {
-    let (cpu, memory) = policies.resources(who);
+fn ceilings(rules: &Holding<'_>, asked: Resources) -> Vec<Decision> {
+    let (cpu, memory) = rules.resources();
     let decide = |name: String, fits: bool, most: String, rule| {
         let subject = Subject::new(SubjectKind::Resource, name);
         match fits {
@@ -138,7 +138,7 @@ fn ceilings(policies: &Policies, who: Who<'_>, asked: Resources) -> Vec<Decision
     cpu.into_iter().chain(memory).collect()
 }
 
-fn requirements(policies: &Policies, who: Who<'_>, spec: &ContainerSpec) -> Vec<Decision> {
+fn requirements(rules: &Holding<'_>, spec: &ContainerSpec) -> Vec<Decision> {
     let decide = |(requirement, rule): (Requirement, _)| {
         let (met, remedy) = match requirement {
             Requirement::ImageDigest => (
@@ -158,7 +158,7 @@ fn requirements(policies: &Policies, who: Who<'_>, spec: &ContainerSpec) -> Vec<
             }
         }
     };
-    policies.requirements(who).into_iter().map(decide).collect()
+    rules.requirements().into_iter().map(decide).collect()
 }
 
 const HARDEN: &str = "use a provisioner that hardens what it starts";

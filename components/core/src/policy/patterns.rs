@@ -97,9 +97,8 @@ impl ImagePattern {
                         image.registry.strip_suffix(domain.as_str()).is_some_and(|rest| !rest.is_empty())
                     }
                 };
-                let parts: Vec<&str> = image.repository.split('/').collect();
                 registry
-                    && repository.covers(&parts)
+                    && repository.covers(image.repository.split('/'))
                     // A digest alone has no tag that could be covered.
                     && tag.as_ref().is_none_or(|tag| image.tag.as_deref().is_some_and(|own| tag.covers(own, None)))
                     && digest.as_ref().is_none_or(|digest| image.digest.as_ref() == Some(digest))

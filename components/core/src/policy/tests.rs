@@ -146,18 +146,18 @@ fn lists_of_one_file_add_up_and_those_of_two_files_do_not() {
     let one = || Rule { secrets: allow(&["a.*"]), ..rule("one") };
     let two = || Rule { secrets: allow(&["b.*"]), ..rule("two") };
     let together = policies(vec![one(), two()]);
-    assert!(together.secret(WHO, "a.x").is_allowed() && together.secret(WHO, "b.x").is_allowed());
-    assert!(!together.secret(WHO, "c.x").is_allowed());
+    assert!(together.holding(WHO).secret("a.x").is_allowed() && together.holding(WHO).secret("b.x").is_allowed());
+    assert!(!together.holding(WHO).secret("c.x").is_allowed());
     let apart = Policies { files: vec![file(vec![one()]), file(vec![two()])] };
-    assert!(!apart.secret(WHO, "a.x").is_allowed() && !apart.secret(WHO, "b.x").is_allowed());
+    assert!(!apart.holding(WHO).secret("a.x").is_allowed() && !apart.holding(WHO).secret("b.x").is_allowed());
 }
 
 #[test]
 fn what_cannot_be_told_is_refused_where_a_rule_would_have_to_tell() {
     let images = policies(vec![Rule { images: deny(&["docker.io/x/y"]), ..rule("r") }]);
     for image in ["mcp/Time", "cafe", "relative/x.wasm", "mсp/time"] {
-        assert!(!images.image(WHO, image).is_allowed(), "{image}");
-        assert!(Policies::default().image(WHO, image).is_allowed(), "{image}");
+        assert!(!images.holding(WHO).image(image).is_allowed(), "{image}");
+        assert!(Policies::default().holding(WHO).image(image).is_allowed(), "{image}");
     }
     let mounts = policies(vec![Rule { mounts: deny(&["/x"]), ..rule("r") }]);
     let secret = VolumeMount { value: Value::secret("s"), read_only: true };
@@ -166,8 +166,8 @@ fn what_cannot_be_told_is_refused_where_a_rule_would_have_to_tell() {
     let case = Case { who: WHO, envelope: &envelope, bounds: &Bounds::default(), policies: &mounts, mounted: &[] };
     assert!(judge(&case, &spec).iter().any(|decision| !decision.is_allowed()));
     let hosts = policies(vec![Rule { hosts: deny(&["evil.example"]), ..rule("r") }]);
-    assert!(!hosts.unknown_host(WHO, "<secret:s>").is_allowed());
-    assert!(!hosts.host(WHO, "exаmple.com", None).is_allowed());
+    assert!(!hosts.holding(WHO).unknown_host("<secret:s>").is_allowed());
+    assert!(!hosts.holding(WHO).host("exаmple.com", None).is_allowed());
 }
 
 #[test]
@@ -380,10 +380,10 @@ proptest! {
         let policies = Policies { files };
         let who = Who { server: Some(&text), ..WHO };
         let mut all = vec![
-            policies.server(&text), policies.image(who, &text), policies.secret(who, &text), policies.config(who, &text),
-            policies.host(who, &text, Some(1)), policies.variable(who, &text), policies.label(who, &text),
-            policies.mount(who, "shown", &Source::Path(&text), true), policies.interface(who, &text),
-            policies.namespace(who, &text), policies.every_host(who),
+            policies.server(&text), policies.holding(who).image(&text), policies.holding(who).secret(&text), policies.holding(who).config(&text),
+            policies.holding(who).host(&text, Some(1)), policies.holding(who).variable(&text), policies.holding(who).label(&text),
+            policies.holding(who).mount("shown", &Source::Path(&text), true), policies.interface(who, &text),
+            policies.holding(who).namespace(&text), policies.holding(who).every_host(),
         ];
         let private = Value::private(Origin::Config, "github.dir", format!("/srv/{canary}:/x"));
         let envelope = Envelope { volumes: vec![private.clone()], image: text.clone(), ..envelope() };
