@@ -154,6 +154,7 @@ fn a_plan_shows_names_and_no_value_even_when_all_is_logged() {
             .env("HOME", directory.path())
             .env("DOCKER_MCP_CACHE", world::cache())
             .env("DOCKER_MCP_LOG", "trace")
+            .env("MCP_GATEWAY_DOCKER_BIND_ALLOWED_PATHS", "/canary")
             .output()
             .unwrap();
         let (shown, logged) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());

@@ -23,6 +23,7 @@ use docker_mcp::capability::container_runtime::plan::PlanRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
 use docker_mcp::catalog::{Catalog, Entry, Warning, configuration, enabled};
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _};
@@ -193,6 +194,7 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: Net
         progress: Arc::new(Quiet),
         audit: Audit::off(),
         dry_run: true,
+        enforcement: Enforcement::default(),
     })
 }
 

@@ -32,6 +32,7 @@ use docker_mcp::capability::container_runtime::{ContainerRuntime, Quiet};
 use docker_mcp::catalog::{Catalog, configuration};
 use docker_mcp::lease::Reaper;
 use docker_mcp::policy::bind_mounts::BindPolicy;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _, ProvisionError};
@@ -330,6 +331,7 @@ async fn deploy(
         progress: Arc::new(Quiet),
         audit: Audit::off(),
         dry_run,
+        enforcement: Enforcement::default(),
     });
     let cancel = CancellationToken::new();
     if let Some(tool) = row["tool"].as_str() {

@@ -210,7 +210,7 @@ async fn what_leaves_the_envelope_is_refused_with_the_grant_that_would_allow_it(
         ("own-label", "no grant"),
         ("open-network", "network is disabled"),
         ("more-memory", "--memory"),
-        ("other-user", "no grant"),
+        ("other-user", "rewrite-user=0"),
     ];
     for (name, remedy) in expected {
         let text = mischief(name).await;

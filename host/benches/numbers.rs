@@ -28,6 +28,8 @@ mod fresh;
 mod gateway;
 #[path = "numbers/memory.rs"]
 mod memory;
+#[path = "numbers/policy.rs"]
+mod policy;
 #[path = "numbers/report.rs"]
 mod report;
 #[path = "numbers/sandbox.rs"]
@@ -41,7 +43,7 @@ use anyhow::{Context as _, bail};
 
 use engine::Engine;
 
-const PARTS: [&str; 6] = ["sandbox", "audit", "start", "calls", "fresh", "memory"];
+const PARTS: [&str; 7] = ["sandbox", "audit", "policy", "start", "calls", "fresh", "memory"];
 
 /// How many samples are taken.
 #[derive(Clone, Copy)]
@@ -91,6 +93,9 @@ fn run() -> anyhow::Result<()> {
         }
         if wanted("audit") {
             audit::measure(effort).await.context("audit")?;
+        }
+        if wanted("policy") {
+            policy::measure(effort).context("policy")?;
         }
         let engine = match Engine::find().await {
             Ok(engine) => engine,

@@ -16,10 +16,12 @@ mod values;
 use std::sync::Arc;
 use std::time::Duration;
 
+use provisioning_core::policy::{Decision, SubjectKind, Who};
 use provisioning_core::{Bounds, Value};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Resource, ResourceTable};
 
+use crate::policy::enforcement::Enforcement;
 use crate::resolve::{ResolveError, ServerScope};
 use crate::sandbox::Stop;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
@@ -33,8 +35,12 @@ pub struct Context {
     pub scope: Option<Arc<ServerScope>>,
     /// Where containers run.
     pub runtime: Arc<dyn container_runtime::ContainerRuntime>,
+    /// The component: the SHA-256 of its bytes in hexadecimal, and its name if it is part of the gateway.
+    pub component: (String, Option<String>),
     /// How far the component may leave the envelope.
     pub bounds: Bounds,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
     /// Whether `secret-resolver` is granted, so that configuration may carry secrets.
     pub secrets_granted: bool,
     /// The gateway session.
@@ -83,6 +89,53 @@ impl Context {
         self.allowance.host_calls =
             self.allowance.host_calls.checked_sub(1).ok_or_else(|| wasmtime::Error::from(Stop::HostCalls))?;
         Ok(())
+    }
+
+    /// On whose behalf the guest asks.
+    fn who(&self) -> Who<'_> {
+        let (digest, builtin) = &self.component;
+        let scope = self.scope.as_deref();
+        Who {
+            digest,
+            builtin: builtin.as_deref(),
+            server: scope.map(ServerScope::name),
+            kind: scope.map(ServerScope::kind),
+        }
+    }
+
+    /// Tells of a decision.
+    pub fn decided(&self, decision: &Decision) {
+        if let Some(sink) = &self.enforcement.sink {
+            sink.decided(self.scope.as_deref().map(ServerScope::name), decision);
+        }
+    }
+
+    /// Tells of decisions. If one denies, the guest is told why. The record of the call has room for one: the first
+    /// that denies, or else the first in which a rule or a grant had a part.
+    fn require(&mut self, decisions: Vec<Decision>) -> Result<(), Failure> {
+        decisions.iter().for_each(|decision| self.decided(decision));
+        let denied = decisions.iter().find(|decision| !decision.is_allowed());
+        let telling = |decision: &&Decision| decision.rule.is_some() || decision.subject.kind == SubjectKind::Grant;
+        if let Some(decision) = denied.or_else(|| decisions.iter().find(telling)) {
+            self.decision = Some(decision.into());
+        }
+        match denied {
+            None => Ok(()),
+            Some(denied) => {
+                let server = self.scope.as_deref().map(ServerScope::name).unwrap_or_default();
+                tracing::warn!(server, refusal = %denied, "refused what the provisioner asked for");
+                Err(Failure::Guest(Error::AccessDenied(format!("server `{server}`: {denied}"))))
+            }
+        }
+    }
+
+    /// Whether the guest may hold these values: by secret and by configuration path.
+    fn permit<'v>(&mut self, values: impl IntoIterator<Item = &'v Value>) -> Result<(), Failure> {
+        if self.enforcement.policies.is_empty() {
+            return Ok(());
+        }
+        let decisions = self.enforcement.policies.holding(self.who()).values(values);
+        self.require(decisions)
     }
 
     /// Counts a container, whether or not it comes to be.

@@ -18,6 +18,7 @@ mod options;
 mod output;
 mod plan;
 mod plugin;
+mod policy;
 mod progress;
 mod provisioner;
 mod secret;
@@ -45,13 +46,13 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
-tool failed where others succeeded, or `doctor` or `audit verify` found a problem.
+tool failed where others succeeded, or `doctor`, `policy check` or `audit verify` found a problem.
 
 Files: ~/.docker/mcp has the catalogs, the enabled servers and tools, and the configuration; features are in \
 config.json of DOCKER_CONFIG or ~/.docker.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
-MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
+MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_POLICY names policy files; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
 DOCKER_MCP_SECRET_KEY_FILE opens the encrypted file of secrets; DOCKER_MCP_CACHE moves the cache of compiled \
 components; DOCKER_MCP_IN_CONTAINER=1 says that the gateway runs in a container, which changes defaults of `gateway run`; XDG_STATE_HOME moves the locks that tell living gateways from dead ones, and the audit log; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
@@ -77,6 +78,9 @@ enum Command {
     /// Components that decide how servers are deployed
     #[command(subcommand)]
     Provisioner(ProvisionerCommand),
+    /// What the operator allows
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Secrets of servers: set, list, remove and export them
     #[command(subcommand)]
     Secret(secret::Command),
@@ -182,6 +186,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
         Command::Provisioner(ProvisionerCommand::Audit(command)) => provisioner::audit::run(command),
+        Command::Policy(command) => policy::run(command),
         Command::Tools(arguments) => tools::run(arguments).await,
         Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,

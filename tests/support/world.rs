@@ -11,6 +11,7 @@ use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
 use docker_mcp::catalog::{Catalog, Entry};
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision, ProvisionError};
 use docker_mcp::resolve::ServerSettings;
@@ -65,11 +66,17 @@ struct Around {
     limits: Limits,
     secrets: Arc<dyn SecretStore>,
     audit: Audit,
+    enforcement: Enforcement,
 }
 
 impl Default for Around {
     fn default() -> Self {
-        Self { limits: Limits::default(), secrets: Arc::new(Secrets), audit: Audit::off() }
+        Self {
+            limits: Limits::default(),
+            secrets: Arc::new(Secrets),
+            audit: Audit::off(),
+            enforcement: Enforcement::default(),
+        }
     }
 }
 
@@ -117,8 +124,19 @@ impl World {
         Self::around(component, grants, name, entry, Around { audit, ..Around::default() })
     }
 
+    /// Like [`World::with`], under a policy of this text.
+    pub(crate) fn under(policy: &str, component: Source, grants: &str, name: &str, catalog: &str) -> Self {
+        let policy =
+            docker_mcp::policy::file::parse(policy, Path::new("policy.yaml")).unwrap_or_else(|e| panic!("{e}"));
+        let policies = Arc::new(provisioning_core::policy::Policies { files: vec![policy] });
+        let enforcement = Enforcement { policies, ..Enforcement::default() };
+        let (catalog, _) = Catalog::parse(catalog, Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, Around { enforcement, ..Around::default() })
+    }
+
     fn around(component: Source, grants: &str, name: &str, entry: Entry, around: Around) -> Self {
-        let Around { limits, secrets, audit } = around;
+        let Around { limits, secrets, audit, enforcement } = around;
         let reaper = Reaper::new();
         let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
             .image("img", |mut process| async move {
@@ -153,6 +171,7 @@ impl World {
             progress: Arc::new(Quiet),
             audit,
             dry_run: false,
+            enforcement,
         });
         Self { provisioner, runtime, reaper }
     }

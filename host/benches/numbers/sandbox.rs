@@ -13,6 +13,7 @@ use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Identity, Quiet, Request, RunLimits, Running};
 use docker_mcp::catalog::Catalog;
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision};
@@ -133,6 +134,7 @@ pub(crate) fn world(audit: Audit) -> anyhow::Result<(SandboxedProvisioner, Arc<F
         progress: Arc::new(Quiet),
         audit,
         dry_run: false,
+        enforcement: Enforcement::default(),
     });
     Ok((provisioner, runtime, Arc::new(settings())))
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use provisioning_core::policy::{self, SubjectKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -73,6 +74,21 @@ impl Decision {
     /// Without a policy file.
     pub fn new(verdict: Verdict, rule: impl Into<String>) -> Self {
         Self { verdict, rule: Rule { text: rule.into(), file: None, line: None } }
+    }
+}
+
+impl From<&policy::Decision> for Decision {
+    fn from(decision: &policy::Decision) -> Self {
+        let verdict = if decision.is_allowed() { Verdict::Allowed } else { Verdict::Denied };
+        match (&decision.rule, decision.subject.kind) {
+            (Some(rule), _) => {
+                let (file, line) = (Some(rule.file.to_string()), Some(rule.line));
+                Self { verdict, rule: Rule { text: format!("rule `{}`", rule.name), file, line } }
+            }
+            (None, SubjectKind::Envelope) => Self::new(verdict, "envelope"),
+            (None, SubjectKind::Grant) => Self::new(verdict, "grant"),
+            (None, _) => Self::new(verdict, "host"),
+        }
     }
 }
 

@@ -27,8 +27,10 @@ use crate::gateway::GatewayOptions;
 use crate::intercept::Containers;
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
+use crate::policy::enforcement::{DecisionSink, Enforcement};
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::RemoteHosts;
+use crate::policy::sources as policy_files;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
@@ -105,24 +107,32 @@ pub(crate) enum Mode {
     Plan(Arc<PlanRuntime>),
 }
 
-/// As [`assemble_screened`], without a screen.
+/// Who gets to know what of what is assembled.
+#[derive(Default)]
+pub(crate) struct Observers {
+    /// Gets to know every secret that is read.
+    pub(crate) screen: Option<Arc<Screen>>,
+    /// Is told of every decision of the policies.
+    pub(crate) decisions: Option<Arc<dyn DecisionSink>>,
+}
+
+/// As [`assemble_observed`], with nobody who observes.
 ///
 /// # Errors
 /// As there.
 pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
-    assemble_screened(options, mode, reaper, None).await
+    assemble_observed(options, mode, reaper, Observers::default()).await
 }
 
-/// Puts the parts together. Fast: nothing is compiled, connected or pulled here. The screen gets to know every secret
-/// that is read.
+/// Puts the parts together. Fast: nothing is compiled, connected or pulled here.
 ///
 /// # Errors
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
-pub(crate) async fn assemble_screened(
+pub(crate) async fn assemble_observed(
     options: &ServerOptions,
     mode: Mode,
     reaper: Reaper,
-    screen: Option<&Arc<Screen>>,
+    observers: Observers,
 ) -> anyhow::Result<Assembled> {
     let home = home();
     let own = OwnFiles::of_home(home.as_deref());
@@ -134,8 +144,8 @@ pub(crate) async fn assemble_screened(
         let place = Place::of_process(home.clone());
         Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
     };
-    if let Some(screen) = screen {
-        secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
+    if let Some(screen) = observers.screen {
+        secrets = Arc::new(Screened::new(secrets, screen));
     }
     let fetched = sources::fetch(options).await.context("--mcp-registry")?;
     let sources = Sources { options: options.clone(), own, secrets: Arc::clone(&secrets), fetched };
@@ -144,6 +154,11 @@ pub(crate) async fn assemble_screened(
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
+    let enforcement = Enforcement {
+        policies: Arc::new(policies(options, home.as_deref())?.policies),
+        sink: observers.decisions,
+        binds: Some(Arc::new(BindPolicy::from_environment(|name| std::env::var(name).ok()))),
+    };
     let (mut session, mut leftovers, mut containers, mut audit) = (None, None, None, Audit::off());
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
@@ -180,6 +195,7 @@ pub(crate) async fn assemble_screened(
         progress,
         audit: audit.clone(),
         dry_run,
+        enforcement,
     });
     let gateway = GatewayOptions {
         startup_timeout: options.max_server_startup_timeout,
@@ -253,6 +269,12 @@ fn runtimes(
     )?;
     let both = Routed { engine: Arc::clone(&docker) as _, embedded: Arc::new(embedded) };
     Ok((docker, Arc::new(both)))
+}
+
+/// The policies that hold. One that cannot be used stops whoever asks.
+fn policies(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<policy_files::Loaded> {
+    let variable = std::env::var_os(policy_files::VARIABLE);
+    Ok(policy_files::load(&policy_files::Sources::new(&options.policy, variable.as_deref(), home))?)
 }
 
 /// The component that deploys, and what it is granted.

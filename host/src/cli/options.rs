@@ -84,9 +84,14 @@ pub(crate) struct ServerOptions {
     pub(crate) provisioner: String,
     /// What a component from a file may reach. Interfaces: secret-resolver, config-resolver, container-runtime,
     /// remote-endpoint, log. Beyond what the catalog entry allows: rewrite-image=REGISTRY, rewrite-command,
-    /// add-env=NAME, add-mount=VOLUME, add-label=PREFIX. Nothing is granted without it
+    /// rewrite-user=USER, add-argument=PATTERN, add-env=PATTERN, add-mount=VOLUME, add-label=PREFIX,
+    /// add-host=NAME:ADDRESS. Nothing is granted without it
     #[arg(long, value_name = "GRANT,...", value_parser = grants, help_heading = "Deployment")]
     pub(crate) grant: Vec<Grants>,
+    /// A policy that must allow what is done, besides the organisation's and the user's own; repeat it for several.
+    /// DOCKER_MCP_POLICY names some too
+    #[arg(long, value_name = "FILE", help_heading = "Deployment")]
+    pub(crate) policy: Vec<PathBuf>,
     /// Where the audit log is kept. Default: ~/.local/state/docker-mcp/audit. A plan writes none
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_audit", help_heading = "Audit")]
     pub(crate) audit_dir: Option<PathBuf>,

@@ -1,11 +1,13 @@
 //! Loading a provisioner component: is it one, what does it want, and is all of that granted?
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
+use provisioning_core::policy::{Decision, Kind, Limit, Policies, RuleRef, Who};
 use provisioning_core::text::one_line;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -14,9 +16,9 @@ use wasmtime::component::types::ComponentItem;
 
 use super::bindings::AllCapabilitiesPre;
 use super::engine::Engine;
-use super::linking;
 use super::operation::State;
 use super::shape::{self, Unfolded};
+use super::{Limits, linking};
 use crate::policy::grants::{Grants, Interface};
 
 /// The package of the contract, as it stands in the names of interfaces.
@@ -91,6 +93,14 @@ pub enum LoadError {
         /// The grants that would allow them.
         remedy: String,
     },
+    /// A policy refuses it, or something that it imports.
+    #[error("`{component}` must not run: {decision}")]
+    Refused {
+        /// Which.
+        component: String,
+        /// The decision.
+        decision: Box<Decision>,
+    },
     /// It imports what this host does not have.
     #[error(
         "`{component}` imports `{import}`, which this gateway does not offer; it offers {PACKAGE} {VERSION} and WASI 0.2"
@@ -122,6 +132,12 @@ pub struct Provisioner {
     pub(super) instances: Unfolded,
     pub(super) pre: AllCapabilitiesPre<State>,
     pub(super) grants: Grants,
+    /// The component's name, if it is part of the gateway.
+    pub(super) builtin: Option<String>,
+    /// What the policies make of its limits.
+    pub(super) ceilings: BTreeMap<Limit, (u64, RuleRef)>,
+    /// What the policies decided about it.
+    pub decisions: Vec<Decision>,
 }
 
 impl Provisioner {
@@ -131,8 +147,36 @@ impl Provisioner {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(engine: &Engine, source: &Source, grants: Grants) -> Result<Self, LoadError> {
+        Self::load_under(engine, source, grants, &Policies::default())
+    }
+
+    /// Like [`Provisioner::load`], if the policies let it run and use what it imports.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load_under(
+        engine: &Engine,
+        source: &Source,
+        grants: Grants,
+        policies: &Policies,
+    ) -> Result<Self, LoadError> {
         let component = source.to_string();
+        let refused = |decision: &Decision| LoadError::Refused {
+            component: component.clone(),
+            decision: Box::new(decision.clone()),
+        };
         let bytes = read(source).map_err(|source| LoadError::Read { component: component.clone(), source })?;
+        let digest = digest(&bytes);
+        let builtin = match source {
+            Source::BuiltIn { name, .. } => Some((*name).to_owned()),
+            Source::File(_) => None,
+        };
+        let who = Who { digest: &digest, builtin: builtin.as_deref(), ..Who::default() };
+        // Before anything of it is compiled or run.
+        let mut decisions = vec![policies.component(who)];
+        if let Some(denied) = decisions.iter().find(|decision| !decision.is_allowed()) {
+            return Err(refused(denied));
+        }
         let not_a_component = |what: String| LoadError::NotAComponent { component: component.clone(), what };
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
@@ -151,16 +195,55 @@ impl Provisioner {
             return Err(LoadError::WrongWorld { component, exports });
         }
         // Imports of types alone need no linking and no grant.
-        let imports = kind
+        let imports: Vec<String> = kind
             .imports(wasmtime)
             .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
-            .map(|(name, _)| name.to_owned());
-        check_grants(&component, imports, &grants)?;
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        check_grants(&component, imports.iter().cloned(), &grants)?;
+        for import in &imports {
+            let name = match need(import) {
+                Need::Interface(interface) => interface.name().to_owned(),
+                Need::Wasi(package) => package,
+                Need::Nothing | Need::NotOffered => continue,
+            };
+            decisions.push(policies.interface(who, &name));
+        }
+        if let Some(denied) = decisions.iter().find(|decision| !decision.is_allowed()) {
+            return Err(refused(denied));
+        }
+        let grants = grants.within(policies, who);
+        let ceilings = policies.limits(who);
         let mismatch =
             |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: chain(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
-        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), instances, pre, grants })
+        Ok(Self {
+            digest,
+            source: component,
+            engine: engine.clone(),
+            instances,
+            pre,
+            grants,
+            builtin,
+            ceilings,
+            decisions,
+        })
+    }
+
+    /// What it is granted, and the policies let it use.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What one of its operations may use of these limits.
+    pub fn limits(&self, limits: Limits) -> Limits {
+        limits.lowered(&self.ceilings)
+    }
+
+    /// The component as policies know it, on behalf of a server or of none.
+    pub fn who<'a>(&'a self, server: Option<&'a str>, kind: Option<Kind>) -> Who<'a> {
+        Who { digest: &self.digest, builtin: self.builtin.as_deref(), server, kind }
     }
 }
 

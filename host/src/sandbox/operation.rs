@@ -25,6 +25,7 @@ use crate::capability::container_runtime::{Completed, ContainerRuntime, Running}
 use crate::capability::recorded::case;
 use crate::capability::remote_endpoint::RemoteHandle;
 use crate::capability::{Allowance, Context};
+use crate::policy::enforcement::Enforcement;
 use crate::resolve::ServerScope;
 
 /// What a store holds.
@@ -136,14 +137,18 @@ pub fn text(error: &Error) -> &str {
 /// What an operation runs with.
 #[derive(Clone)]
 pub struct Environment {
-    /// The session.
+    /// The session, as the component is told.
     pub session: Session,
+    /// The session that what is created belongs to.
+    pub labelled: String,
     /// Where containers run.
     pub runtime: Arc<dyn ContainerRuntime>,
     /// The limits.
     pub limits: Limits,
     /// Where operations and their calls are recorded.
     pub audit: Audit,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
 }
 
 impl Provisioner {
@@ -179,7 +184,7 @@ impl Provisioner {
         task: Task,
         cancel: CancellationToken,
     ) -> Result<Outcome, OperationError> {
-        let (session, limits) = (environment.session.clone(), environment.limits);
+        let (session, limits) = (environment.session.clone(), self.limits(environment.limits));
         let mut audit = environment.audit.operation(|| self.subject(&task, scope.as_deref()));
         let room = tokio::select! {
             biased;
@@ -252,16 +257,18 @@ impl Provisioner {
         audit: Operation,
     ) -> Store<State> {
         use crate::policy::grants::Interface::SecretResolver;
-        let limits = environment.limits;
+        let limits = self.limits(environment.limits);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let context = Context {
             table,
             scope,
             runtime: environment.runtime,
+            component: (self.digest.clone(), self.builtin.clone()),
             bounds: self.grants.bounds.clone(),
+            enforcement: environment.enforcement,
             secrets_granted: self.grants.interfaces.contains(&SecretResolver),
-            session: environment.session.id,
+            session: environment.labelled,
             cancel,
             allowance: Allowance {
                 host_calls: limits.host_calls,
