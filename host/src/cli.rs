@@ -12,6 +12,7 @@ mod gateway_run;
 mod options;
 mod plan;
 mod progress;
+mod provisioner;
 mod tools;
 
 use std::process::ExitCode;
@@ -31,11 +32,11 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
-tool failed where others succeeded, or `doctor` found a problem.
+tool failed where others succeeded, `doctor` found a problem, or `provisioner diff`, `verify` or `rebuild` a difference.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
 MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_CACHE moves the cache of compiled \
-components; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
+components; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; XDG_DATA_HOME moves installed provisioners; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -44,7 +45,7 @@ enum Command {
     Gateway(GatewayCommand),
     /// Components that decide how servers are deployed
     #[command(subcommand)]
-    Provisioner(ProvisionerCommand),
+    Provisioner(provisioner::Command),
     /// Tools of the enabled servers
     #[command(subcommand)]
     Tools(tools::Command),
@@ -62,12 +63,6 @@ enum GatewayCommand {
     Run(Box<gateway_run::Arguments>),
     /// Remove the containers and networks of gateways that were killed. A starting gateway does it as well
     Reap(gateway_reap::Arguments),
-}
-
-#[derive(Debug, Subcommand)]
-enum ProvisionerCommand {
-    /// Show what would be created for each server, without an engine and without reading a secret
-    Plan(plan::Arguments),
 }
 
 /// How much is logged.
@@ -127,7 +122,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
     match command {
         Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(*arguments).await,
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
-        Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
+        Command::Provisioner(command) => provisioner::run(command).await,
         Command::Tools(command) => tools::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,

@@ -5,6 +5,8 @@ pub mod capability;
 pub mod catalog;
 pub mod cli;
 pub mod gateway;
+pub mod inspect;
+pub mod installed;
 pub mod lease;
 pub mod policy;
 pub mod private_directory;

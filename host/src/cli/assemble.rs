@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::cache;
 use super::options::ServerOptions;
+use super::{cache, provisioner};
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -281,10 +281,17 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
         "kubernetes" | "k8s" => {
             bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
         }
-        name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),
-        name => bail!(
-            "there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"
-        ),
+        name if provisioner::is_path(name) => Ok((Source::File(name.into()), granted)),
+        name => {
+            let Some((source, mut grants)) = provisioner::installed(name)? else {
+                bail!(
+                    "there is no provisioner `{name}`; use `docker`, one that is installed (`docker-mcp provisioner ls`), \
+                     or the path of a component (`./{name}.wasm`)"
+                )
+            };
+            grants.extend(granted);
+            Ok((source, grants))
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct ServerOptions {
     /// catalog entry says `longLived`
     #[arg(long, help_heading = "Limits")]
     pub(crate) long_lived: bool,
-    /// What deploys the servers: `docker`, or the path of a component (`.wasm`)
+    /// What deploys the servers: `docker`, the name of an installed component, or the path of one (`.wasm`)
     #[arg(long, value_name = "NAME|FILE", default_value = "docker", help_heading = "Deployment")]
     pub(crate) provisioner: String,
     /// What a component from a file may reach. Interfaces: secret-resolver, config-resolver, container-runtime,
@@ -72,7 +72,7 @@ fn memory_bytes(text: &str) -> Result<u64, String> {
     provisioning_core::quantity::memory_bytes(text).map_err(|error| error.to_string())
 }
 
-fn grants(text: &str) -> Result<Grants, String> {
+pub(super) fn grants(text: &str) -> Result<Grants, String> {
     text.parse().map_err(|error: crate::policy::grants::GrantError| error.to_string())
 }
 

@@ -90,6 +90,31 @@ impl Grants {
         self.bounds.add_label.extend(add_label);
     }
 
+    /// What it may import, as written after `--grant`.
+    pub fn reach(&self) -> Vec<String> {
+        self.interfaces.iter().map(ToString::to_string).chain(self.wasi.iter().cloned()).collect()
+    }
+
+    /// How far it may leave what the catalog entry allows, as written after `--grant`.
+    pub fn beyond_the_entry(&self) -> Vec<String> {
+        let Bounds { rewrite_image, rewrite_command, add_env, add_mount, add_label } = &self.bounds;
+        let bounded = [
+            ("rewrite-image", rewrite_image),
+            ("add-env", add_env),
+            ("add-mount", add_mount),
+            ("add-label", add_label),
+        ];
+        let bounded = bounded.iter().flat_map(|(name, all)| all.iter().map(move |bound| format!("{name}={bound}")));
+        bounded.chain(rewrite_command.then(|| "rewrite-command".to_owned())).collect()
+    }
+
+    /// All of it, as written after `--grant`. Reading these again gives the same grants.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.reach();
+        names.extend(self.beyond_the_entry());
+        names
+    }
+
     fn add(&mut self, grant: &str) -> Result<(), GrantError> {
         if let Some(interface) = Interface::ALL.into_iter().find(|interface| interface.name() == grant) {
             self.interfaces.insert(interface);
@@ -156,6 +181,15 @@ mod tests {
         assert_eq!(grants.interfaces, [Interface::ContainerRuntime, Interface::Log].into());
         assert_eq!(grants.bounds.rewrite_image, ["registry.local".to_owned()].into());
         assert_eq!("".parse(), Ok(Grants::default()));
+    }
+
+    #[test]
+    fn grants_written_out_and_read_again_are_the_same() {
+        let text = "log,secret-resolver,wasi:io,rewrite-image=a.example/b,rewrite-image=c,add-env=E,add-mount=v,\
+                    add-label=com.example.,rewrite-command";
+        let grants: Grants = text.parse().unwrap();
+        assert_eq!(grants.names().len(), 9);
+        assert_eq!(grants.names().join(",").parse(), Ok(grants));
     }
 
     #[test]

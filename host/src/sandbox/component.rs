@@ -39,12 +39,24 @@ pub enum Source {
     },
     /// A file.
     File(PathBuf),
+    /// A file that somebody agreed to.
+    Installed {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+        /// The SHA-256 that it must have, in hexadecimal.
+        digest: String,
+        /// What it may import at most: interfaces, and functions as `INTERFACE#FUNCTION`.
+        imports: Vec<String>,
+    },
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn { name, .. } => write!(f, "{name}"),
+            Self::Installed { name, .. } => write!(f, "{name}"),
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -100,6 +112,17 @@ pub enum LoadError {
         /// The import.
         import: String,
     },
+    /// It is not what somebody agreed to.
+    #[error(
+        "provisioner `{component}` is not what was agreed to when it was installed: {reason}; look at it with \
+         `docker-mcp provisioner inspect`, and install it again to agree"
+    )]
+    NotAgreed {
+        /// Which.
+        component: String,
+        /// What is different.
+        reason: String,
+    },
     /// It does not fit together.
     #[error("`{component}` does not fit the contract {PACKAGE}@{VERSION}: {reason}")]
     Mismatch {
@@ -138,6 +161,14 @@ impl Provisioner {
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
         }
+        let not_agreed = |reason: String| LoadError::NotAgreed { component: component.clone(), reason };
+        let own_digest = digest(&bytes);
+        if let Source::Installed { path, digest: agreed, .. } = source
+            && own_digest != *agreed
+        {
+            let path = path.display();
+            return Err(not_agreed(format!("`{path}` has sha256:{own_digest} and not sha256:{agreed}")));
+        }
         shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
         let compiled = compile(engine, &bytes).map_err(not_a_component)?;
         let kind = compiled.component_type();
@@ -152,24 +183,35 @@ impl Provisioner {
             .imports(wasmtime)
             .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
             .map(|(name, _)| name.to_owned());
-        check_grants(&component, imports, &grants)?;
+        let imports: Vec<String> = imports.collect();
+        if let Source::Installed { imports: agreed, .. } = source
+            && let Some(new) = imports.iter().find(|import| !agreed.contains(import))
+        {
+            return Err(not_agreed(format!("it imports `{}`, which was not among its imports", one_line(new, SHOWN))));
+        }
+        check_grants(&component, imports.into_iter(), &grants)?;
         let mismatch =
             |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: chain(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
-        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), pre, grants })
+        Ok(Self { digest: own_digest, source: component, engine: engine.clone(), pre, grants })
     }
 }
 
 /// What an import needs.
-enum Need {
+pub(crate) enum Need {
+    /// It carries no authority.
     Nothing,
+    /// The grant of an interface.
     Interface(Interface),
+    /// The grant of a package of WASI.
     Wasi(String),
+    /// This host does not have it.
     NotOffered,
 }
 
-fn need(import: &str) -> Need {
+/// What the import with this full name needs.
+pub(crate) fn need(import: &str) -> Need {
     if import.starts_with("wasi:") {
         // The grant names the package: `wasi:io` for `wasi:io/streams@0.2.6`.
         return Need::Wasi(import.split(['/', '@']).next().unwrap_or(import).to_owned());
@@ -244,10 +286,10 @@ fn chain(error: &wasmtime::Error) -> String {
 }
 
 /// The bytes of a component. What is no file, or too large, is refused before it is read.
-fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
+pub(crate) fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
     let path = match source {
         Source::BuiltIn { bytes, .. } => return Ok(Cow::Borrowed(bytes)),
-        Source::File(path) => path,
+        Source::File(path) | Source::Installed { path, .. } => path,
     };
     // Asked before opening: opening a pipe waits for somebody to write into it.
     let metadata = std::fs::metadata(path)?;
