@@ -23,6 +23,8 @@ mod engine;
 mod fresh;
 #[path = "numbers/gateway.rs"]
 mod gateway;
+#[path = "numbers/inspect.rs"]
+mod inspect;
 #[path = "numbers/memory.rs"]
 mod memory;
 #[path = "numbers/report.rs"]
@@ -38,7 +40,7 @@ use anyhow::{Context as _, bail};
 
 use engine::Engine;
 
-const PARTS: [&str; 5] = ["sandbox", "start", "calls", "fresh", "memory"];
+const PARTS: [&str; 6] = ["sandbox", "inspect", "start", "calls", "fresh", "memory"];
 
 /// How many samples are taken.
 #[derive(Clone, Copy)]
@@ -84,6 +86,9 @@ fn run() -> anyhow::Result<()> {
     runtime.block_on(async {
         if wanted("sandbox") {
             sandbox::measure(effort).await.context("sandbox")?;
+        }
+        if wanted("inspect") {
+            inspect::measure(effort).context("inspect")?;
         }
         let engine = match Engine::find().await {
             Ok(engine) => engine,
