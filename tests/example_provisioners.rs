@@ -57,14 +57,13 @@ fn interfaces(of: &Inspection) -> Vec<&str> {
 /// The example in JavaScript, as `npm ci && npm run build` makes it.
 fn javascript() -> PathBuf {
     let (source, place) = (example("javascript-provisioner"), workplace("javascript"));
-    for file in ["package.json", "package-lock.json", "build.js", "provisioner.js"] {
+    for file in ["package.json", "package-lock.json", "provisioner.js"] {
         std::fs::copy(source.join(file), place.join(file)).unwrap();
     }
-    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&place));
-    let component = place.join("javascript-provisioner.wasm");
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").canonicalize().unwrap();
-    run(Command::new("npm").args(["run", "build", "--"]).arg(&component).arg(wit).current_dir(&place));
-    component
+    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&place));
+    run(Command::new("npm").args(["run", "build"]).env("WIT", wit).current_dir(&place));
+    place.join("javascript-provisioner.wasm")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +74,11 @@ async fn a_provisioner_in_javascript_imports_no_wasi_and_deploys_a_server_and_a_
     let mut wanted = interfaces(&inspection);
     wanted.sort_unstable();
     assert_eq!(wanted.join(","), "config-resolver,container-runtime,log,remote-endpoint,secret-resolver");
-    assert!(inspection.worlds.iter().any(|fit| fit.world == "docker-provisioner" && fit.fits), "{:?}", inspection.worlds);
+    assert!(
+        inspection.worlds.iter().any(|fit| fit.world == "docker-provisioner" && fit.fits),
+        "{:?}",
+        inspection.worlds
+    );
     assert!(inspection.warnings.is_empty(), "{:?}", inspection.warnings);
 
     let setup = Setup::new();
@@ -137,18 +140,27 @@ async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root(
     let Some(engine) = Engine::find().await else { return };
     let component = hardened();
     let inspection = inspect(&std::fs::read(&component).unwrap()).unwrap();
-    assert!(inspection.worlds.iter().any(|fit| fit.world == "docker-provisioner" && fit.fits), "{:?}", inspection.worlds);
+    assert!(
+        inspection.worlds.iter().any(|fit| fit.world == "docker-provisioner" && fit.fits),
+        "{:?}",
+        inspection.worlds
+    );
     assert_eq!(inspection.imports.iter().filter(|import| import.risk == Risk::High).count(), 2);
     assert!(Standing::of(&inspection, &Grants::builtin_docker()).can_run, "it wants no more than what it wraps");
 
     // The mirror's copy of the image.
     run(Command::new("docker").args(["tag", "mcp-test/time:1", &format!("{MIRROR}/mcp-test/time:1")]));
     let setup = Setup::new();
+    // Nobody can pull what the entry names; only the mirror's copy is needed.
+    setup.add(
+        "clock",
+        "image: public.example.invalid/mcp-test/time:1\ncommand: [--local-timezone=UTC]\ndisableNetwork: true",
+    );
     let component = component.display().to_string();
     let grants = format!("{ALL},rewrite-image={MIRROR},add-label=com.example.");
-    let gateway = setup.gateway(&["time"], &["--long-lived", "--provisioner", &component, "--grant", &grants]).await;
+    let gateway = setup.gateway(&["clock"], &["--long-lived", "--provisioner", &component, "--grant", &grants]).await;
     assert!(gateway.text("get_current_time", json!({"timezone": "UTC"})).await.contains("UTC"));
-    let containers = engine.wait_for(&setup.name("time"), 1).await;
+    let containers = engine.wait_for(&setup.name("clock"), 1).await;
     let container = engine.inspect(&containers[0]).await;
     let config = container.config.unwrap();
     assert_eq!(config.image.as_deref(), Some("registry.example.internal/mcp-test/time:1"));
@@ -157,7 +169,7 @@ async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root(
     assert_eq!(host.readonly_rootfs, Some(true));
     assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
     assert!(gateway.close().await.success());
-    engine.wait_for(&setup.name("time"), 0).await;
+    engine.wait_for(&setup.name("clock"), 0).await;
 
     // Without a grant of the mirror nothing is started.
     let gateway = setup.gateway(&["time"], &["--provisioner", &component, "--grant", ALL]).await;

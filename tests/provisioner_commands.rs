@@ -164,13 +164,18 @@ fn a_component_is_installed_with_consent_and_runs_with_what_it_was_granted() {
     assert!(line.contains("standard input is no terminal; add `--yes`"), "{line}");
     let line = place.fails(&format!("provisioner install ./docker.wasm --grant {ALL} --yes"));
     assert!(line.contains("`docker.wasm` gives no name") || line.contains("built-in"), "{line}");
-    assert!(place.fails("tools ls --catalog builtin:sample --servers sample --provisioner mine").contains("there is no provisioner `mine`"));
+    assert!(
+        place
+            .fails("tools ls --catalog builtin:sample --servers sample --provisioner mine")
+            .contains("there is no provisioner `mine`")
+    );
     assert!(!place.store("provisioners.lock.json").exists(), "nothing was agreed to");
 
     let line = place.prints(&format!("provisioner install docker.wasm --name mine --grant {ALL} --yes"), 0);
     assert!(line.contains("use it with `--provisioner mine`"), "{line}");
     let json = place.json("provisioner ls --format json", 0);
-    let names: Vec<&str> = json["provisioners"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        json["provisioners"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["docker", "mine"]);
     let mine = &json["provisioners"][1];
     assert_eq!(mine["digest"], digest(builtin::DOCKER));
@@ -212,7 +217,8 @@ fn what_was_changed_after_it_was_agreed_to_does_not_run_until_it_is_agreed_to_ag
     // A lock file with fewer imports than the content has: an import that nobody agreed to.
     let lock = place.store("provisioners.lock.json");
     let text = std::fs::read_to_string(&lock).unwrap();
-    std::fs::write(&lock, text.replace("mcp-gateway:provisioning/log@0.1.0\"", "mcp-gateway:provisioning/lag@0.1.0\"")).unwrap();
+    std::fs::write(&lock, text.replace("mcp-gateway:provisioning/log@0.1.0\"", "mcp-gateway:provisioning/lag@0.1.0\""))
+        .unwrap();
     let line = place.fails(run);
     assert!(line.contains("imports `mcp-gateway:provisioning/log@0.1.0`, which was not among its imports"), "{line}");
     assert!(place.prints("provisioner verify", 3).contains("install it again"));
@@ -220,7 +226,10 @@ fn what_was_changed_after_it_was_agreed_to_does_not_run_until_it_is_agreed_to_ag
     // Another version under the same name: what is different is shown.
     let output = install("hostile.wasm");
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.contains("`mine` is installed already") && stderr.contains("wants more"), "{stderr}");
+    assert!(
+        output.status.success() && stderr.contains("`mine` is installed already") && stderr.contains("wants more"),
+        "{stderr}"
+    );
 }
 
 #[cfg(unix)]

@@ -1,7 +1,7 @@
 // A provisioner in JavaScript: what the built-in `docker` one does, and a limit of its own on memory.
 //
 // It decides and asks; the gateway judges what it asks for and does it. Values are opaque: they are passed on and
-// cannot be read. An error is thrown as one of the cases of `types.error`.
+// cannot be read. What WIT calls an option is null or the thing itself; an error is thrown as a case of `types.error`.
 
 import { resolveSecrets } from 'mcp-gateway:provisioning/secret-resolver@0.1.0';
 import {
@@ -15,11 +15,7 @@ import { connect } from 'mcp-gateway:provisioning/remote-endpoint@0.1.0';
 import { log } from 'mcp-gateway:provisioning/log@0.1.0';
 
 // Servers get at most this, whatever the gateway would allow them.
-const MEMORY = 512n << 20n;
-
-function smaller(a, b) {
-  return a < b ? a : b;
-}
+const MEMORY = 512 * 1024 * 1024;
 
 // What to run for the one server, or the one call of a tool, that this instance serves.
 function container(image, spec) {
@@ -36,7 +32,7 @@ function container(image, spec) {
     network: spec.network,
     hosts: spec.hosts,
     labels: [],
-    resources: { ...spec.resources, memoryBytes: smaller(spec.resources.memoryBytes, MEMORY) },
+    resources: { ...spec.resources, memoryBytes: Math.min(spec.resources.memoryBytes, MEMORY) },
     security: { readOnlyRoot: false, dropCapabilities: true, runAsNonRoot: false },
   };
 }
@@ -53,13 +49,13 @@ export const provisioner = {
   initialize(_session, _servers) {},
 
   preValidateDeployment(_session, spec) {
-    if (spec.remote === undefined && !spec.image?.trim()) {
+    if (spec.remote === null && !spec.image?.trim()) {
       throw invalid(`server \`${spec.name}\` has neither an image nor a remote address`);
     }
   },
 
   provisionServer(_session, spec) {
-    if (spec.remote !== undefined) {
+    if (spec.remote !== null) {
       return { tag: 'remote', val: connect() };
     }
     log('debug', `starting \`${spec.image}\` on ${runtimeName()}`);

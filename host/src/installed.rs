@@ -256,7 +256,7 @@ fn owner(_file: &File) -> Option<u32> {
     None
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
 }

@@ -13,13 +13,13 @@ mod verify;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Subcommand, ValueEnum};
 
 use super::{Status, plan};
 use crate::builtin;
 use crate::inspect::{Inspection, inspect as read_component};
-use crate::installed::{Installed, Store};
+use crate::installed::{Installed, Store, StoreError};
 use crate::policy::grants::Grants;
 use crate::sandbox::component::{Source, read};
 
@@ -57,14 +57,14 @@ pub(super) async fn run(command: Command) -> anyhow::Result<Status> {
     // All but the plan work with files only, and block.
     let work: Box<dyn FnOnce() -> anyhow::Result<Status> + Send> = match command {
         Command::Plan(arguments) => return plan::run(*arguments).await,
-        Command::Inspect(arguments) => Box::new(|| inspect::run(&arguments)),
-        Command::Diff(arguments) => Box::new(|| diff::run(&arguments)),
-        Command::Ls(arguments) => Box::new(|| ls::run(&arguments)),
-        Command::Install(arguments) => Box::new(|| install::run(&arguments)),
-        Command::Uninstall(arguments) => Box::new(|| uninstall::run(&arguments)),
-        Command::Export(arguments) => Box::new(|| export::run(&arguments)),
-        Command::Verify(arguments) => Box::new(|| verify::run(&arguments)),
-        Command::Rebuild(arguments) => Box::new(|| rebuild::run(&arguments)),
+        Command::Inspect(arguments) => Box::new(move || inspect::run(&arguments)),
+        Command::Diff(arguments) => Box::new(move || diff::run(&arguments)),
+        Command::Ls(arguments) => Box::new(move || ls::run(&arguments)),
+        Command::Install(arguments) => Box::new(move || install::run(&arguments)),
+        Command::Uninstall(arguments) => Box::new(move || uninstall::run(&arguments)),
+        Command::Export(arguments) => Box::new(move || export::run(&arguments)),
+        Command::Verify(arguments) => Box::new(move || verify::run(&arguments)),
+        Command::Rebuild(arguments) => Box::new(move || rebuild::run(&arguments)),
     };
     tokio::task::spawn_blocking(work).await?
 }
@@ -109,8 +109,11 @@ impl Subject {
             );
         }
         let store = store()?;
-        let installed = store.get(name).with_context(|| {
-            format!("there is no provisioner `{name}`; for a file write its path (`./{name}.wasm`)")
+        let installed = store.get(name).map_err(|error| match error {
+            StoreError::Unknown(_) => {
+                anyhow!("there is no provisioner `{name}`; for a file write its path (`./{name}.wasm`)")
+            }
+            other => other.into(),
         })?;
         let bytes = Cow::Owned(store.bytes(name, &installed)?);
         let from =

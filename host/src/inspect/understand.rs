@@ -43,7 +43,6 @@ pub struct Fit {
     pub problems: Vec<String>,
 }
 
-#[derive(Default)]
 pub(super) struct Understood {
     pub(super) signatures: Signatures,
     pub(super) worlds: Vec<Fit>,
@@ -51,7 +50,7 @@ pub(super) struct Understood {
 }
 
 pub(super) fn understand(bytes: &[u8], read: &Read) -> Understood {
-    let failed = |reason: String| Understood { wit: Err(reason), ..Understood::default() };
+    let failed = |reason: String| Understood { signatures: Signatures::new(), worlds: Vec::new(), wit: Err(reason) };
     if read.weight > WEIGHT {
         return failed("its types are too large to be shown".to_owned());
     }

@@ -3,7 +3,7 @@
 //!
 //! It decides nothing about containers itself and knows no engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Endpoint, Provision, ProvisionError, Remote};
+use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
+use crate::lease::Reaper;
 use crate::policy::grants::Grants;
 use crate::resolve::{ResolveError, ServerScope, ServerSettings, ToolCall};
 use crate::sandbox::Limits;
@@ -167,17 +169,45 @@ impl SandboxedProvisioner {
         Ok(Arc::new(ServerScope::new(Arc::clone(settings), call)))
     }
 
-    /// Waits for the image of a server that runs in a container.
-    async fn prepare(&self, scope: &ServerScope, cancel: &CancellationToken) -> Result<(), ProvisionError> {
-        let Some(image) = scope.image() else { return Ok(()) };
+    /// Waits for the component, and for the image that it will ask for when it is given the task.
+    async fn prepared(
+        &self,
+        scope: &Arc<ServerScope>,
+        task: Task,
+        cancel: &CancellationToken,
+    ) -> Result<&Arc<Provisioner>, ProvisionError> {
         if self.environment.session.dry_run || matches!(scope.remote_transport(), Ok(Some(_))) {
-            return Ok(());
+            return self.ready().await;
         }
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(ProvisionError::Cancelled),
-            prepared = self.environment.runtime.prepare(image, &*self.progress) => Ok(prepared?),
+        if self.grants.bounds.rewrite_image.is_empty() {
+            // The image may be fetched while the component is still being compiled.
+            let image = scope.image().into_iter().map(str::to_owned).collect();
+            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(image, cancel));
+            let provisioner = provisioner?;
+            return prepared.map(|()| provisioner);
         }
+        // It may take images from elsewhere, and then the entry's own must not be fetched from where the operator does
+        // not want it. So it is asked first, with a runtime that only records.
+        let provisioner = self.ready().await?;
+        let recorder = Arc::new(PlanRuntime::new(self.environment.runtime.name(), Reaper::new()));
+        let environment = Environment { runtime: Arc::clone(&recorder) as _, ..self.environment.clone() };
+        let forecast = provisioner.run(environment, Some(Arc::clone(scope)), task, cancel.clone());
+        self.within(self.startup_timeout, forecast, cancel).await?;
+        let images = recorder.take().into_iter().map(|request| request.spec.image).collect();
+        self.prepare(images, cancel).await?;
+        Ok(provisioner)
+    }
+
+    /// Waits until images are there.
+    async fn prepare(&self, images: BTreeSet<String>, cancel: &CancellationToken) -> Result<(), ProvisionError> {
+        for image in images {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(ProvisionError::Cancelled),
+                prepared = self.environment.runtime.prepare(&image, &*self.progress) => prepared?,
+            }
+        }
+        Ok(())
     }
 
     async fn run(
@@ -189,6 +219,16 @@ impl SandboxedProvisioner {
         cancel: CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
         let run = provisioner.run(self.environment.clone(), scope, task, cancel.clone());
+        self.within(limit, run, &cancel).await
+    }
+
+    /// Waits for an operation, for a limited time.
+    async fn within(
+        &self,
+        limit: Duration,
+        run: impl Future<Output = Result<Outcome, OperationError>>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, ProvisionError> {
         match tokio::time::timeout(limit, run).await {
             Ok(Err(OperationError::Stopped { .. })) if cancel.is_cancelled() => Err(ProvisionError::Cancelled),
             Ok(outcome) => Ok(outcome?),
@@ -226,10 +266,7 @@ impl Provision for SandboxedProvisioner {
         async {
             let scope = self.scope(server, None)?;
             let spec = server_spec(&scope)?;
-            // The image may be fetched while the component is still being compiled.
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(&scope, &cancel));
-            let provisioner = provisioner?;
-            prepared?;
+            let provisioner = self.prepared(&scope, Task::Provision(spec.clone()), &cancel).await?;
             let task = Task::Provision(spec);
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.startup_timeout, cancel).await? {
                 Outcome::Container(running) => Ok(Endpoint::Container(running)),
@@ -259,10 +296,8 @@ impl Provision for SandboxedProvisioner {
             };
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
             let spec = server_spec(&scope)?;
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.prepare(&scope, &cancel));
-            let provisioner = provisioner?;
-            prepared?;
             let task = Task::RunTool(spec, tool.to_owned());
+            let provisioner = self.prepared(&scope, task.clone(), &cancel).await?;
             match self.run(provisioner, Some(scope), task, self.tool_timeout, cancel).await? {
                 Outcome::Completed(completed) => Ok(completed),
                 Outcome::Done | Outcome::Name(_) | Outcome::Container(_) | Outcome::Remote(_) => Err(no_such_outcome()),

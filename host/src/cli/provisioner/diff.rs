@@ -8,7 +8,7 @@ use super::{Format, Subject, render};
 use crate::inspect::Difference;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// The version that is known: a name or a file
     #[arg(value_name = "FIRST")]
     first: String,

@@ -10,7 +10,7 @@ use super::super::Status;
 use super::{Subject, write_new};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A built-in or installed provisioner
     #[arg(value_name = "NAME")]
     name: String,

@@ -20,7 +20,7 @@ enum Format {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A built-in or installed provisioner, or the path of a component (`.wasm`)
     #[arg(value_name = "NAME|FILE")]
     component: String,

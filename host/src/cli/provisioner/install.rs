@@ -15,7 +15,7 @@ use crate::installed::{Consent, Installed, check_name};
 use crate::policy::grants::Grants;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// The component (`.wasm`)
     #[arg(value_name = "FILE")]
     file: PathBuf,

@@ -8,7 +8,7 @@ use super::{Format, built_in, short, store};
 use crate::sandbox::component::digest;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// How to show them
     #[arg(long, short, value_enum, default_value = "text")]
     format: Format,

@@ -17,7 +17,7 @@ use crate::sandbox::component::digest;
 mod guests;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A checkout of the sources of this version
     #[arg(value_name = "SOURCES", default_value = ".")]
     sources: PathBuf,

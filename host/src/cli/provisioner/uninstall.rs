@@ -6,7 +6,7 @@ use super::super::Status;
 use super::store;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// The name that it was installed under
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,

@@ -8,7 +8,7 @@ use super::super::Status;
 use super::{Format, holds, short, store};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Only these
     #[arg(value_name = "NAME")]
     names: Vec<String>,
