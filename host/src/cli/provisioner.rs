@@ -100,13 +100,7 @@ impl Subject {
         }
         if is_path(name) {
             let bytes = read(&Source::File(name.into())).with_context(|| format!("cannot read `{name}`"))?;
-            return Self::new(
-                name,
-                "file".to_owned(),
-                bytes,
-                Grants::default(),
-                "nothing: a file has only what `--grant` names",
-            );
+            return Self::new(name, "file".to_owned(), bytes, Grants::default(), "`--grant`, and there is none");
         }
         let store = store()?;
         let installed = store.get(name).map_err(|error| match error {

@@ -42,7 +42,7 @@ fn the_built_in_provisioner_is_read_with_documentation_risk_and_worlds() {
     );
     assert_eq!(docker.warnings, Vec::<String>::new());
     assert!(docker.wit.unwrap().contains("import mcp-gateway:provisioning/container-runtime@0.1.0;"));
-    assert!(docker.claims.producers.iter().any(|made| made.name == "Rust"));
+    assert!(docker.claims.producers.iter().any(|made| made.name == "wit-component"));
 
     let standing = Standing::of(&inspect(builtin::DOCKER).unwrap(), &Grants::builtin_docker());
     assert!(standing.can_run && standing.unused.is_empty() && standing.beyond_the_entry.is_empty());

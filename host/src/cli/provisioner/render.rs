@@ -191,14 +191,15 @@ pub(super) fn difference(first: (&str, &Inspection), second: (&str, &Inspection)
 
 fn inside(of: &Inspection) -> String {
     let inside = &of.inside;
+    let count = |number: u32, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let mut parts = vec![
-        format!("{} modules", inside.modules),
-        format!("{} functions", inside.functions),
+        count(inside.modules, "module"),
+        count(inside.functions, "function"),
         format!("{} of code", size(inside.code_bytes)),
         format!("{} of data", size(inside.data_bytes)),
     ];
     if inside.components > 0 {
-        parts.insert(0, format!("{} components", inside.components));
+        parts.insert(0, count(inside.components, "component"));
     }
     parts.push(format!("begins with {} of memory", size(inside.memory_bytes)));
     parts.join(", ")
