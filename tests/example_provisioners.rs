@@ -89,7 +89,7 @@ async fn a_provisioner_in_javascript_imports_no_wasi_and_deploys_a_server_and_a_
 
     setup.add(
         "shout",
-        "image: mcp-test/busybox:1\ntools:\n  - name: shout\n    description: Says it\n    parameters: {type: object, \
+        "type: poci\ntools:\n  - name: shout\n    description: Says it\n    parameters: {type: object, \
          properties: {text: {type: string}}}\n    container:\n      image: mcp-test/busybox:1\n      command: [busybox, \
          echo, '{{text}}!']",
     );
