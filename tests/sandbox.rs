@@ -26,7 +26,7 @@ use docker_mcp::sandbox::component::Source;
 use provisioning_core::{Network, Resources};
 use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
-use world::{ALL, PATIENCE, World, docker, fixture, hostile, mischief, texts};
+use world::{ALL, CATALOG, PATIENCE, World, docker, fixture, hostile, mischief, texts};
 
 #[tokio::test]
 async fn the_built_in_component_asks_for_what_the_entry_declares() {
@@ -236,6 +236,15 @@ async fn a_bounded_grant_opens_exactly_its_bound() {
     // Even a granted variable never carries a secret.
     let world = World::new(hostile(), &format!("{ALL},add-env=PUBLIC"), "rename-secret");
     assert!(world.provision("rename-secret").await.is_err());
+}
+
+#[tokio::test]
+async fn of_a_component_that_may_take_images_from_elsewhere_only_those_that_it_takes_must_be_there() {
+    let catalog = CATALOG.replace("NAME", "other-image").replace("image: img", "image: nowhere.example/img");
+    let world = World::with(hostile(), &format!("{ALL},rewrite-image=registry.example"), "other-image", &catalog);
+    assert!(world.provision("other-image").await.is_ok());
+    assert_eq!(world.request().spec.image, "registry.example/evil:1");
+    assert_eq!(world.left().await, 0);
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ mod engine;
 mod fresh;
 #[path = "numbers/gateway.rs"]
 mod gateway;
+#[path = "numbers/inspect.rs"]
+mod inspect;
 #[path = "numbers/memory.rs"]
 mod memory;
 #[path = "numbers/policy.rs"]
@@ -43,7 +45,7 @@ use anyhow::{Context as _, bail};
 
 use engine::Engine;
 
-const PARTS: [&str; 7] = ["sandbox", "audit", "policy", "start", "calls", "fresh", "memory"];
+const PARTS: [&str; 8] = ["sandbox", "audit", "policy", "inspect", "start", "calls", "fresh", "memory"];
 
 /// How many samples are taken.
 #[derive(Clone, Copy)]
@@ -96,6 +98,9 @@ fn run() -> anyhow::Result<()> {
         }
         if wanted("policy") {
             policy::measure(effort).context("policy")?;
+        }
+        if wanted("inspect") {
+            inspect::measure(effort).context("inspect")?;
         }
         let engine = match Engine::find().await {
             Ok(engine) => engine,

@@ -6,6 +6,8 @@ pub mod capability;
 pub mod catalog;
 pub mod cli;
 pub mod gateway;
+pub mod inspect;
+pub mod installed;
 pub mod intercept;
 pub mod lease;
 pub mod mcp_registry;

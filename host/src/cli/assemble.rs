@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::cache;
 use super::options::ServerOptions;
 use super::sources::{self, Loaded, Sources};
+use super::{cache, provisioner};
 use crate::audit::Audit;
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
@@ -277,18 +277,12 @@ fn policies(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<poli
     Ok(policy_files::load(&policy_files::Sources::new(&options.policy, variable.as_deref(), home))?)
 }
 
-/// The component that deploys, and what it is granted.
+/// The component that deploys, and what it is granted: the default of a built-in one or what was agreed to when it was
+/// installed, and what `--grant` adds. Every policy file takes away from that as soon as the digest is known
+/// (`Grants::within`), and nothing adds to it any more.
 fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
-    let mut granted = Grants::default();
-    for grants in &options.grant {
-        granted.extend(grants.clone());
-    }
-    match options.provisioner.as_str() {
-        "docker" => {
-            let mut grants = Grants::builtin_docker();
-            grants.extend(granted);
-            Ok((Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, grants))
-        }
+    let (source, mut grants) = match options.provisioner.as_str() {
+        "docker" => (Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, Grants::builtin_docker()),
         "kubernetes" | "k8s" => {
             if !features::is_enabled(&super::user_files()?, features::KUBERNETES)? {
                 bail!(
@@ -298,11 +292,18 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             }
             bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
         }
-        name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),
-        name => bail!(
-            "there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"
-        ),
+        name if provisioner::is_path(name) => (Source::File(name.into()), Grants::default()),
+        name => provisioner::installed(name)?.with_context(|| {
+            format!(
+                "there is no provisioner `{name}`; use `docker`, one that is installed (`docker-mcp provisioner ls`), or \
+                 the path of a component (`./{name}.wasm`)"
+            )
+        })?,
+    };
+    for more in &options.grant {
+        grants.extend(more.clone());
     }
+    Ok((source, grants))
 }
 
 /// The user's home directory.

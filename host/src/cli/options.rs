@@ -79,7 +79,7 @@ pub(crate) struct ServerOptions {
     /// without it keep their network, as in the existing gateway; `disableNetwork: true` cuts one off
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, help_heading = "Deployment")]
     pub(crate) block_network: bool,
-    /// What deploys the servers: `docker`, or the path of a component (`.wasm`)
+    /// What deploys the servers: `docker`, the name of an installed component, or the path of one (`.wasm`)
     #[arg(long, value_name = "NAME|FILE", default_value = "docker", help_heading = "Deployment")]
     pub(crate) provisioner: String,
     /// What a component from a file may reach. Interfaces: secret-resolver, config-resolver, container-runtime,
@@ -134,7 +134,7 @@ fn kept_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-fn grants(text: &str) -> Result<Grants, String> {
+pub(super) fn grants(text: &str) -> Result<Grants, String> {
     text.parse().map_err(|error: crate::policy::grants::GrantError| error.to_string())
 }
 

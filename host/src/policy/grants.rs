@@ -99,20 +99,41 @@ impl Grants {
         self
     }
 
-    /// Each of them as it is written on the command line.
-    pub fn to_list(&self) -> Vec<String> {
-        let bounds = &self.bounds;
+    /// What it may import, as written after `--grant`.
+    pub fn reach(&self) -> Vec<String> {
+        self.interfaces.iter().map(ToString::to_string).chain(self.wasi.iter().cloned()).collect()
+    }
+
+    /// How far it may leave what the catalog entry allows, as written after `--grant`.
+    pub fn beyond_the_entry(&self) -> Vec<String> {
+        let Bounds {
+            rewrite_image,
+            rewrite_command,
+            add_argument,
+            rewrite_user,
+            add_env,
+            add_mount,
+            add_label,
+            add_host,
+        } = &self.bounds;
         let bounded = [
-            ("rewrite-image", &bounds.rewrite_image),
-            ("add-env", &bounds.add_env),
-            ("add-mount", &bounds.add_mount),
-            ("add-label", &bounds.add_label),
+            ("rewrite-image", rewrite_image),
+            ("rewrite-user", rewrite_user),
+            ("add-argument", add_argument),
+            ("add-env", add_env),
+            ("add-mount", add_mount),
+            ("add-label", add_label),
+            ("add-host", add_host),
         ];
-        let mut list: Vec<String> = self.interfaces.iter().map(ToString::to_string).collect();
-        list.extend(self.wasi.iter().cloned());
-        list.extend(bounds.rewrite_command.then(|| "rewrite-command".to_owned()));
-        list.extend(bounded.iter().flat_map(|(name, of)| of.iter().map(move |bound| format!("{name}={bound}"))));
-        list
+        let bounded = bounded.iter().flat_map(|(name, all)| all.iter().map(move |bound| format!("{name}={bound}")));
+        rewrite_command.then(|| "rewrite-command".to_owned()).into_iter().chain(bounded).collect()
+    }
+
+    /// All of it, as written after `--grant`. Reading these again gives the same grants.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.reach();
+        names.extend(self.beyond_the_entry());
+        names
     }
 
     fn add(&mut self, grant: &str) -> Result<(), GrantError> {
@@ -184,30 +205,7 @@ fn wrong_bound(name: &str, bound: &str) -> Option<String> {
 /// The grants as they are written, in a fixed order.
 impl fmt::Display for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Bounds {
-            rewrite_image,
-            rewrite_command,
-            add_argument,
-            rewrite_user,
-            add_env,
-            add_mount,
-            add_label,
-            add_host,
-        } = &self.bounds;
-        let mut all: Vec<String> = self.interfaces.iter().map(ToString::to_string).collect();
-        all.extend(self.wasi.iter().cloned());
-        all.extend(rewrite_command.then(|| "rewrite-command".to_owned()));
-        let bounded = [
-            ("rewrite-image", rewrite_image),
-            ("rewrite-user", rewrite_user),
-            ("add-argument", add_argument),
-            ("add-env", add_env),
-            ("add-mount", add_mount),
-            ("add-label", add_label),
-            ("add-host", add_host),
-        ];
-        all.extend(bounded.iter().flat_map(|(name, bounds)| bounds.iter().map(move |bound| format!("{name}={bound}"))));
-        f.write_str(&all.join(","))
+        f.write_str(&self.names().join(","))
     }
 }
 
@@ -259,9 +257,7 @@ mod tests {
         assert_eq!(grants.interfaces, [Interface::ContainerRuntime, Interface::Log].into());
         assert_eq!(grants.bounds.rewrite_image, ["registry.local".to_owned()].into());
         assert_eq!("".parse(), Ok(Grants::default()));
-        assert_eq!(grants.to_list(), ["container-runtime", "log", "rewrite-image=registry.local"]);
-        let all: Grants = "wasi:io,rewrite-command,add-env=A,add-mount=v,add-label=l".parse().unwrap();
-        assert_eq!(all.to_list().join(",").parse(), Ok(all));
+        assert_eq!(grants.names(), ["container-runtime", "log", "rewrite-image=registry.local"]);
     }
 
     #[test]

@@ -18,8 +18,10 @@ use tracing::Instrument as _;
 
 use super::{Endpoint, Provision, ProvisionError, Remote};
 use crate::audit::{Audit, Loaded};
+use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
+use crate::lease::Reaper;
 use crate::policy::enforcement::Enforcement;
 use crate::policy::grants::Grants;
 use crate::resolve::{ResolveError, ServerScope, ServerSettings, ToolCall};
@@ -97,6 +99,7 @@ impl SandboxedProvisioner {
                 limits: setup.limits,
                 audit: setup.audit,
                 enforcement: setup.enforcement,
+                rehearsal: false,
             },
             servers: RwLock::new(by_name(setup.servers)),
             startup_timeout: setup.startup_timeout,
@@ -187,7 +190,7 @@ impl SandboxedProvisioner {
         self.environment.audit.loaded(|| Loaded {
             component: self.component.to_string(),
             digest: loaded.map(|provisioner| provisioner.digest.clone()),
-            grants: loaded.map_or(&self.grants, |provisioner| provisioner.grants()).to_list(),
+            grants: loaded.map_or(&self.grants, |provisioner| provisioner.grants()).names(),
             limits: loaded.map_or(limits, |provisioner| provisioner.limits(limits)).into(),
             error: compiled.as_ref().err().map(ToString::to_string),
         });
@@ -237,23 +240,36 @@ impl SandboxedProvisioner {
             .map_err(|denied| ProvisionError::Denied(denied.to_string()))
     }
 
-    /// Makes component and image ready, at the same time if it is certain that the image may be fetched.
+    /// Makes the component ready, and the image that it will ask for when it is given the task, which comes back.
     async fn both_ready(
         &self,
-        scope: &ServerScope,
+        scope: &Arc<ServerScope>,
+        task: impl FnOnce(ServerSpec) -> Task + Send,
         cancel: &CancellationToken,
-    ) -> Result<&Arc<Provisioner>, ProvisionError> {
+    ) -> Result<(&Arc<Provisioner>, Task), ProvisionError> {
         self.permit(scope)?;
-        let (provisioner, prepared) = tokio::join!(self.ready(), self.fetch(scope, cancel));
+        // The image may be fetched while the component is still being compiled.
+        let (provisioner, fetched) = tokio::join!(self.ready(), self.fetch(scope, cancel));
         let provisioner = provisioner?;
-        prepared.map(|()| provisioner)
+        fetched?;
+        let task = task(self.spec(provisioner, scope)?);
+        if self.rewrites_images() && !self.dry_run && !matches!(scope.remote_transport(), Ok(Some(_))) {
+            self.rehearse(provisioner, scope, task.clone(), cancel).await?;
+        }
+        Ok((provisioner, task))
+    }
+
+    /// Whether the component may take images from elsewhere than the catalog says.
+    fn rewrites_images(&self) -> bool {
+        !self.grants.bounds.rewrite_image.is_empty()
     }
 
     /// Waits for the image of a server or tool that runs in a container. One that must not run is not fetched either;
     /// the component may ask for another one.
     async fn fetch(&self, scope: &ServerScope, cancel: &CancellationToken) -> Result<(), ProvisionError> {
         let Some(image) = scope.image() else { return Ok(()) };
-        if matches!(scope.remote_transport(), Ok(Some(_))) {
+        // What may be taken from elsewhere must not be fetched from where the operator does not want it.
+        if self.rewrites_images() || matches!(scope.remote_transport(), Ok(Some(_))) {
             return Ok(());
         }
         let policies = &self.environment.enforcement.policies;
@@ -264,6 +280,32 @@ impl SandboxedProvisioner {
                 return Ok(());
             }
         }
+        self.pull(image, cancel).await
+    }
+
+    /// Fetches the images that a component which may take them from elsewhere asks for. It is given the task with a
+    /// runtime that only records; what it does then is judged as always.
+    async fn rehearse(
+        &self,
+        provisioner: &Arc<Provisioner>,
+        scope: &Arc<ServerScope>,
+        task: Task,
+        cancel: &CancellationToken,
+    ) -> Result<(), ProvisionError> {
+        let recorder = Arc::new(PlanRuntime::new(self.environment.runtime.name(), Reaper::new()));
+        let environment =
+            Environment { runtime: Arc::clone(&recorder) as _, rehearsal: true, ..self.environment.clone() };
+        let run = provisioner.run(environment, Some(Arc::clone(scope)), task, cancel.clone());
+        self.within(self.startup_timeout, run, cancel).await?;
+        let images: BTreeSet<String> = recorder.take().into_iter().map(|request| request.spec.image).collect();
+        for image in images {
+            self.pull(&image, cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until an image is there.
+    async fn pull(&self, image: &str, cancel: &CancellationToken) -> Result<(), ProvisionError> {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProvisionError::Cancelled),
@@ -280,6 +322,16 @@ impl SandboxedProvisioner {
         cancel: CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
         let run = provisioner.run(self.environment.clone(), scope, task, cancel.clone());
+        self.within(limit, run, &cancel).await
+    }
+
+    /// Waits for an operation, for a limited time.
+    async fn within(
+        &self,
+        limit: Duration,
+        run: impl Future<Output = Result<Outcome, OperationError>>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, ProvisionError> {
         match tokio::time::timeout(limit, run).await {
             Ok(Err(OperationError::Stopped { .. })) if cancel.is_cancelled() => Err(ProvisionError::Cancelled),
             Ok(outcome) => Ok(outcome?),
@@ -350,8 +402,7 @@ impl Provision for SandboxedProvisioner {
             let scope = self.scope(server, None)?;
             // What is wrong with the entry is said at once.
             server_spec(&scope)?;
-            let provisioner = self.both_ready(&scope, &cancel).await?;
-            let task = Task::Provision(self.spec(provisioner, &scope)?);
+            let (provisioner, task) = self.both_ready(&scope, Task::Provision, &cancel).await?;
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.startup_timeout, cancel).await? {
                 Outcome::Container(running) => {
                     self.warn_of_arguments(&scope).await;
@@ -394,8 +445,8 @@ impl Provision for SandboxedProvisioner {
                 )));
             };
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
-            let provisioner = self.both_ready(&scope, &cancel).await?;
-            let task = Task::RunTool(self.spec(provisioner, &scope)?, tool.to_owned());
+            let (provisioner, task) =
+                self.both_ready(&scope, |spec| Task::RunTool(spec, tool.to_owned()), &cancel).await?;
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.tool_timeout, cancel).await? {
                 Outcome::Completed(completed) => {
                     self.warn_of_arguments(&scope).await;

@@ -42,12 +42,24 @@ pub enum Source {
     },
     /// A file.
     File(PathBuf),
+    /// A file that somebody agreed to.
+    Installed {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+        /// The SHA-256 that it must have, in hexadecimal.
+        digest: String,
+        /// What it may import at most: interfaces, and functions as `INTERFACE#FUNCTION`.
+        imports: Vec<String>,
+    },
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn { name, .. } => write!(f, "{name}"),
+            Self::Installed { name, .. } => write!(f, "{name}"),
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -111,6 +123,17 @@ pub enum LoadError {
         /// The import.
         import: String,
     },
+    /// It is not what somebody agreed to.
+    #[error(
+        "provisioner `{component}` is not what was agreed to when it was installed: {reason}; look at it with \
+         `docker-mcp provisioner inspect`, and install it again to agree"
+    )]
+    NotAgreed {
+        /// Which.
+        component: String,
+        /// What is different.
+        reason: String,
+    },
     /// It does not fit together.
     #[error("`{component}` does not fit the contract {PACKAGE}@{VERSION}: {reason}")]
     Mismatch {
@@ -169,7 +192,7 @@ impl Provisioner {
         let digest = digest(&bytes);
         let builtin = match source {
             Source::BuiltIn { name, .. } => Some((*name).to_owned()),
-            Source::File(_) => None,
+            Source::File(_) | Source::Installed { .. } => None,
         };
         let who = Who { digest: &digest, builtin: builtin.as_deref(), ..Who::default() };
         // Before anything of it is compiled or run.
@@ -184,6 +207,13 @@ impl Provisioner {
                 return Err(not_a_component("a core module, not a component".to_owned()));
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
+        }
+        let not_agreed = |reason: String| LoadError::NotAgreed { component: component.clone(), reason };
+        if let Source::Installed { path, digest: agreed, .. } = source
+            && digest != *agreed
+        {
+            let path = path.display();
+            return Err(not_agreed(format!("`{path}` has sha256:{digest} and not sha256:{agreed}")));
         }
         let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
         let compiled = compile(engine, &bytes).map_err(not_a_component)?;
@@ -200,6 +230,11 @@ impl Provisioner {
             .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
             .map(|(name, _)| name.to_owned())
             .collect();
+        if let Source::Installed { imports: agreed, .. } = source
+            && let Some(new) = imports.iter().find(|import| !agreed.contains(import))
+        {
+            return Err(not_agreed(format!("it imports `{}`, which was not among its imports", one_line(new, SHOWN))));
+        }
         check_grants(&component, imports.iter().cloned(), &grants)?;
         for import in &imports {
             let name = match need(import) {
@@ -248,14 +283,19 @@ impl Provisioner {
 }
 
 /// What an import needs.
-enum Need {
+pub(crate) enum Need {
+    /// It carries no authority.
     Nothing,
+    /// The grant of an interface.
     Interface(Interface),
+    /// The grant of a package of WASI.
     Wasi(String),
+    /// This host does not have it.
     NotOffered,
 }
 
-fn need(import: &str) -> Need {
+/// What the import with this full name needs.
+pub(crate) fn need(import: &str) -> Need {
     if import.starts_with("wasi:") {
         // The grant names the package: `wasi:io` for `wasi:io/streams@0.2.6`.
         return Need::Wasi(import.split(['/', '@']).next().unwrap_or(import).to_owned());
@@ -330,10 +370,10 @@ fn chain(error: &wasmtime::Error) -> String {
 }
 
 /// The bytes of a component. What is no file, or too large, is refused before it is read.
-fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
+pub(crate) fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
     let path = match source {
         Source::BuiltIn { bytes, .. } => return Ok(Cow::Borrowed(bytes)),
-        Source::File(path) => path,
+        Source::File(path) | Source::Installed { path, .. } => path,
     };
     // Asked before opening: opening a pipe waits for somebody to write into it.
     let metadata = std::fs::metadata(path)?;

@@ -149,6 +149,8 @@ pub struct Environment {
     pub audit: Audit,
     /// The policies, and who is told of decisions.
     pub enforcement: Enforcement,
+    /// True if the component is only asked what it would do, before it is asked to do it.
+    pub rehearsal: bool,
 }
 
 impl Provisioner {
@@ -185,7 +187,10 @@ impl Provisioner {
         cancel: CancellationToken,
     ) -> Result<Outcome, OperationError> {
         let (session, limits) = (environment.session.clone(), self.limits(environment.limits));
-        let mut audit = environment.audit.operation(|| self.subject(&task, scope.as_deref()));
+        let mut audit = environment.audit.operation(|| {
+            let name = if environment.rehearsal { "rehearse" } else { task.name() };
+            self.subject(name, scope.as_deref())
+        });
         let room = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Stop::Cancelled.into()),
@@ -221,9 +226,9 @@ impl Provisioner {
     }
 
     /// What the audit log says of an operation.
-    fn subject(&self, task: &Task, scope: Option<&ServerScope>) -> Subject {
+    fn subject(&self, task: &'static str, scope: Option<&ServerScope>) -> Subject {
         Subject {
-            task: task.name(),
+            task,
             server: scope.map(|scope| scope.name().to_owned()),
             tool: scope.and_then(ServerScope::tool).map(str::to_owned),
             component: self.source.clone(),

@@ -17,6 +17,10 @@ const DEPTH: usize = 32;
 /// a large table of cases has some thousands.
 const BLOCKS: usize = 10_000;
 
+/// How many bytes of types, names and wiring components may have. Each byte can become a hundred in memory; composed
+/// ones of large worlds have some hundred thousand.
+const DESCRIPTIONS: usize = 2 << 20;
+
 /// Why a component is not compiled.
 #[derive(Debug, Error)]
 pub(crate) enum Misshapen {
@@ -32,6 +36,9 @@ pub(crate) enum Misshapen {
     /// It is nested too deep.
     #[error("a component that is nested more than {DEPTH} levels deep")]
     TooDeep,
+    /// Its types alone would fill the machine.
+    #[error("a component with more than {} MiB of types and names", DESCRIPTIONS >> 20)]
+    Described,
     /// A function is nested too deep.
     #[error("a component with a function whose blocks are nested more than {BLOCKS} levels deep")]
     Blocks,
@@ -67,8 +74,14 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Unfolded, Misshapen> {
     let mut unfolded = Unfolded::default();
     // Modules are parsed as well, and end as components do.
     let mut modules = 0_usize;
+    let mut described = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload? {
+        let payload = payload?;
+        described = described.saturating_add(description(&payload));
+        if described > DESCRIPTIONS {
+            return Err(Misshapen::Described);
+        }
+        match payload {
             Payload::ModuleSection { .. } => modules += 1,
             Payload::Version { .. } if modules == 0 => {
                 if levels.len() == DEPTH {
@@ -92,6 +105,22 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Unfolded, Misshapen> {
         }
     }
     Ok(unfolded)
+}
+
+/// How many bytes of a section are types, names and wiring of components.
+fn description(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::ComponentTypeSection(section) => section.range().len(),
+        Payload::ComponentImportSection(section) => section.range().len(),
+        Payload::ComponentExportSection(section) => section.range().len(),
+        Payload::ComponentAliasSection(section) => section.range().len(),
+        Payload::ComponentInstanceSection(section) => section.range().len(),
+        Payload::ComponentCanonicalSection(section) => section.range().len(),
+        Payload::CoreTypeSection(section) => section.range().len(),
+        Payload::InstanceSection(section) => section.range().len(),
+        Payload::TypeSection(section) => section.range().len(),
+        _ => 0,
+    }
 }
 
 fn check_blocks(body: &FunctionBody<'_>) -> Result<(), Misshapen> {
