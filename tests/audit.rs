@@ -124,6 +124,32 @@ async fn every_call_of_the_built_in_component_is_there_with_names_and_without_va
 }
 
 #[tokio::test]
+async fn a_call_that_a_policy_decided_has_the_rule_with_its_file_and_line() {
+    let rule = |text: &str| format!("version: 1\nrules:\n  - name: ours\n    {text}\n");
+    for (policy, verdict) in [
+        (rule("images: {allow: ['docker.io/library/*']}"), Verdict::Allowed),
+        (rule("require: [read-only-root]"), Verdict::Denied),
+    ] {
+        let place = TempDir::new().unwrap();
+        let audit = open(place.path());
+        let world = World::audited_under(&policy, docker(), ALL, "s", audit.clone());
+        let endpoint = world.provision("s").await;
+        assert_eq!(endpoint.is_ok(), verdict == Verdict::Allowed, "{policy}");
+        audit.close(PATIENCE).await.unwrap().unwrap();
+        let records = read(place.path());
+        let is_start = |call: &&Record<'_>| call.event == Kind::Call && call.function.as_deref() == Some("start");
+        let start = records.iter().find(is_start).unwrap();
+        let decided = start.rule.as_ref().unwrap();
+        assert_eq!(start.decision, Some(verdict), "{policy}");
+        assert_eq!(
+            (decided.text.as_str(), decided.file.as_deref(), decided.line),
+            ("rule `ours`", Some("policy.yaml"), Some(4)),
+            "{policy}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_recorded_with_what_was_asked_for_and_what_refused_it() {
     let records = recorded(hostile(), "rename-secret").await;
     let start = records.iter().find(|record| record.decision == Some(Verdict::Denied) && record.server.is_some());

@@ -80,6 +80,13 @@ impl Default for Around {
     }
 }
 
+/// What a policy of this text leads to.
+fn enforcement(policy: &str) -> Enforcement {
+    let policy = docker_mcp::policy::file::parse(policy, Path::new("policy.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let policies = Arc::new(provisioning_core::policy::Policies { files: vec![policy] });
+    Enforcement { policies, ..Enforcement::default() }
+}
+
 pub(crate) struct World {
     pub(crate) provisioner: SandboxedProvisioner,
     pub(crate) runtime: Arc<FakeRuntime>,
@@ -126,13 +133,18 @@ impl World {
 
     /// Like [`World::with`], under a policy of this text.
     pub(crate) fn under(policy: &str, component: Source, grants: &str, name: &str, catalog: &str) -> Self {
-        let policy =
-            docker_mcp::policy::file::parse(policy, Path::new("policy.yaml")).unwrap_or_else(|e| panic!("{e}"));
-        let policies = Arc::new(provisioning_core::policy::Policies { files: vec![policy] });
-        let enforcement = Enforcement { policies, ..Enforcement::default() };
+        let around = Around { enforcement: enforcement(policy), ..Around::default() };
         let (catalog, _) = Catalog::parse(catalog, Path::new("test.yaml")).unwrap();
         let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
-        Self::around(component, grants, name, entry, Around { enforcement, ..Around::default() })
+        Self::around(component, grants, name, entry, around)
+    }
+
+    /// Like [`World::audited`], under a policy of this text.
+    pub(crate) fn audited_under(policy: &str, component: Source, grants: &str, name: &str, audit: Audit) -> Self {
+        let around = Around { enforcement: enforcement(policy), audit, ..Around::default() };
+        let (catalog, _) = Catalog::parse(&CATALOG.replace("NAME", name), Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, around)
     }
 
     fn around(component: Source, grants: &str, name: &str, entry: Entry, around: Around) -> Self {
