@@ -1,6 +1,6 @@
-//! The figures that the gateway is held to, measured in one run: what the sandbox and the audit log cost, how fast the
-//! gateway answers after its start, what it adds to a call, what a fresh container costs beside the engine's own floor,
-//! and memory.
+//! The figures that the gateway is held to, measured in one run: what the sandbox, the audit log and policies cost,
+//! how long a component takes to inspect, how fast the gateway answers after its start, what it adds to a call, what a
+//! fresh container costs beside the engine's own floor, and memory.
 //!
 //! `just bench` runs all parts; `just bench calls memory` only these, `--quick` with three samples of each. What is
 //! compared is measured in turns, so that both meet the same noise. Only a wrong result is a failure, never a slow one.

@@ -135,6 +135,8 @@ pub(crate) async fn assemble_observed(
     observers: Observers,
 ) -> anyhow::Result<Assembled> {
     let home = home();
+    // First of all: without a policy that can be trusted nothing may happen.
+    let policies = Arc::new(policies(options, home.as_deref())?.policies);
     let own = OwnFiles::of_home(home.as_deref());
     let mut begun = None;
     if matches!(mode, Mode::Real(_)) && legacy::is_wanted(options, &own) {
@@ -155,7 +157,7 @@ pub(crate) async fn assemble_observed(
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
     let enforcement = Enforcement {
-        policies: Arc::new(policies(options, home.as_deref())?.policies),
+        policies,
         sink: observers.decisions,
         binds: Some(Arc::new(BindPolicy::from_environment(|name| std::env::var(name).ok()))),
     };
