@@ -35,9 +35,13 @@ fuzz TARGET SECONDS='300':
         -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048 -max_len=20000 fuzz/corpus/{{TARGET}} \
         $([ {{TARGET}} = catalog ] && echo tests/fixtures/catalog/generated tests/fixtures/catalogs)
 
-# Measure what docs/performance.md is about, in an optimised build: parts (sandbox start calls fresh memory), --quick
+# Measure what docs/performance.md is about, in an optimised build: parts (sandbox audit policy inspect start calls fresh memory), --quick
 bench *ARGUMENTS:
     cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
+
+# Fuzz the inspection of components (needs a C++ compiler and a nightly toolchain for cargo-fuzz)
+fuzz-inspect SECONDS='300':
+    cd fuzz/inspect && cargo +nightly fuzz run inspect -- -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048
 
 # Start a Docker Engine if none answers (as root)
 engine:

@@ -9,14 +9,11 @@
 #[path = "build/guests.rs"]
 mod guests;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use guests::{Guest, Kind, Toolchain};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use guests::{Guest, Kind, Result, Toolchain, builtins};
 
 fn main() -> ExitCode {
     match build() {
@@ -41,16 +38,18 @@ fn build() -> Result<()> {
         println!("cargo::rerun-if-changed={}", manifest.join(own).display());
     }
 
-    let builtins = [
-        ("DOCKER", "The built-in provisioner for Docker.", Guest::new("docker-provisioner", Kind::Bare)),
-        ("SAMPLE_SERVER", "The sample MCP server.", Guest::new("sample-server", Kind::Command)),
-    ];
+    let builtins = builtins();
     let mut fixtures = Guest::below(&workspace.join("components/fixtures"), Kind::Bare)?;
     fixtures.extend(Guest::below(&workspace.join("components/fixtures-wasi"), Kind::Command)?);
 
-    let toolchain = Toolchain::from_env(&workspace, &out)?;
-    let all: Vec<&Guest> = builtins.iter().map(|(.., guest)| guest).chain(&fixtures).collect();
-    toolchain.build(&all)?;
+    let program = |name: &str| env::var_os(name).ok_or("run this with cargo");
+    let toolchain = Toolchain::new(program("CARGO")?, program("RUSTC")?, &workspace, out.join("guests"))?;
+    // By themselves: what is built together may share features of crates, and come out differently.
+    for (.., guest) in &builtins {
+        toolchain.build(&[guest])?;
+    }
+    toolchain.build(&fixtures.iter().collect::<Vec<_>>())?;
+    println!("cargo::rustc-env=GUEST_TOOLCHAIN={}", toolchain.version()?);
 
     let mut source = String::new();
     for (constant, meaning, guest) in &builtins {

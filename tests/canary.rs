@@ -1,6 +1,6 @@
 //! A canary in every private value, and in every kind of source of secrets: it reaches the server, and is found
-//! neither in a component's memory, nor in the log at its most talkative, nor in an error, a plan, a crash, the
-//! arguments of a process or a file of the gateway.
+//! neither in a component's memory, nor in the log at its most talkative, nor in the audit log, nor in an error, a
+//! plan, a crash, the arguments of a process or a file of the gateway.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use docker_mcp::audit::files::Directory;
+use docker_mcp::audit::reader::{Filter, Records};
+use docker_mcp::audit::{Audit, Options, Retention};
 use docker_mcp::catalog::Catalog;
 use docker_mcp::provision::Provision as _;
 use docker_mcp::sandbox::Limits;
@@ -40,7 +44,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use world::{ALL, CATALOG, World, docker, hostile, mischief};
+use world::{ALL, CATALOG, PATIENCE, World, docker, hostile, mischief};
 
 /// In each private value of `world`: secrets, configuration and arguments.
 const CANARY: &str = "canary";
@@ -93,7 +97,12 @@ async fn neither_memory_nor_log_nor_errors_hold_a_private_value() {
     assert_eq!(world.left().await, 0);
 
     // The same values did reach the runtime, by name.
-    let world = World::new(docker(), ALL, "s");
+    let recorded = tempfile::tempdir().unwrap();
+    let audit = |session: &str| {
+        let directory = recorded.path().to_owned();
+        Audit::open(Options { directory, session: session.to_owned(), retention: Retention::default() }).unwrap()
+    };
+    let world = World::audited(docker(), ALL, "s", audit("s"));
     assert!(world.provision("s").await.is_ok());
     let arguments = Map::from_iter([("text".to_owned(), json!("canary-argument"))]);
     let completed = world.provisioner.run_tool("s", "shout", arguments, CancellationToken::new()).await.unwrap();
@@ -104,7 +113,20 @@ async fn neither_memory_nor_log_nor_errors_hold_a_private_value() {
 
     for name in ["rename-secret", "secret-in-command", "decorate-secret", "other-image", "trap-after-start", "unset"] {
         assert!(!mischief(name).await.contains(CANARY), "{name}");
+        let world = World::audited(hostile(), ALL, name, audit(name));
+        assert!(world.provision(name).await.is_err(), "{name}");
     }
+    let files = Directory::at(recorded.path().to_owned());
+    let complete = || files.files().unwrap().iter().all(|file| file.lock().is_ok_and(|free| free.is_some()));
+    drop(world);
+    let started = Instant::now();
+    while !complete() {
+        assert!(started.elapsed() < PATIENCE, "the audit logs are not written to their ends");
+        tokio::task::yield_now().await;
+    }
+    let lines: Vec<String> = Records::open(&files, Filter::default()).unwrap().map(|found| found.line).collect();
+    assert!(lines.iter().any(|line| line.contains("TOKEN=<secret:s.token>") && line.contains("<argument:text>")));
+    assert!(lines.len() > 60 && !lines.iter().any(|line| line.contains(CANARY)), "{lines:#?}");
 
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("provisioner loaded") && logged.contains("refused what the provisioner asked for"));
@@ -132,6 +154,7 @@ fn a_plan_shows_names_and_no_value_even_when_all_is_logged() {
             .env("HOME", directory.path())
             .env("DOCKER_MCP_CACHE", world::cache())
             .env("DOCKER_MCP_LOG", "trace")
+            .env("MCP_GATEWAY_DOCKER_BIND_ALLOWED_PATHS", "/canary")
             .output()
             .unwrap();
         let (shown, logged) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());

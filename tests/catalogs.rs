@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docker_mcp::audit::Audit;
 use docker_mcp::capability::container_runtime::docker::create;
 use docker_mcp::capability::container_runtime::plan::PlanRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
 use docker_mcp::catalog::{Catalog, Entry, Warning, configuration, enabled};
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _};
@@ -192,7 +194,9 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: Net
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit: Audit::off(),
         dry_run: true,
+        enforcement: Enforcement::default(),
     })
 }
 

@@ -109,7 +109,7 @@ fn a_provisioner_that_cannot_be_used_ends_the_gateway() {
         ("--provisioner ./server.wasm", "is a component but no provisioner"),
         ("--provisioner ./missing.wasm", "cannot read provisioner `./missing.wasm`"),
         ("--provisioner ./docker.wasm", "add `--grant "),
-        ("--provisioner podman", "there is no built-in provisioner `podman`"),
+        ("--provisioner podman", "there is no provisioner `podman`"),
         (
             "--provisioner kubernetes",
             "kubernetes provisioner feature is not enabled; enable it with `docker mcp feature",

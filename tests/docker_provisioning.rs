@@ -24,6 +24,7 @@ use contract::{OneSecret, PATIENCE, Subject, exchange};
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::{Quiet, RunLimits};
 use docker_mcp::catalog::Catalog;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _, ProvisionError};
 use docker_mcp::resolve::ServerSettings;
@@ -59,7 +60,9 @@ fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedPro
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit: docker_mcp::audit::Audit::off(),
         dry_run: false,
+        enforcement: Enforcement::default(),
     })
 }
 

@@ -23,6 +23,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
+use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::docker::connect::Surroundings;
 use docker_mcp::capability::container_runtime::docker::{DockerRuntime, create};
@@ -31,6 +32,7 @@ use docker_mcp::capability::container_runtime::{ContainerRuntime, Quiet};
 use docker_mcp::catalog::{Catalog, configuration};
 use docker_mcp::lease::Reaper;
 use docker_mcp::policy::bind_mounts::BindPolicy;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _, ProvisionError};
@@ -334,7 +336,9 @@ async fn deploy(
         tool_timeout: Duration::from_secs(60),
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit: Audit::off(),
         dry_run,
+        enforcement: Enforcement::default(),
     });
     let cancel = CancellationToken::new();
     if let Some(tool) = row["tool"].as_str() {

@@ -29,9 +29,11 @@ struct Library {
 
 const LIBRARIES: &[Library] = &[
     Library {
-        crates: &["wasmtime*", "wasmparser"],
+        crates: &["wasmtime*"],
         places: &["host/src/sandbox.rs", "host/src/sandbox/", "host/src/capability.rs", "host/src/capability/"],
     },
+    Library { crates: &["wasmparser"], places: &["host/src/sandbox/", "host/src/inspect.rs", "host/src/inspect/"] },
+    Library { crates: &["wit_component", "wit_parser"], places: &["host/src/inspect.rs", "host/src/inspect/"] },
     Library {
         crates: &["bollard*"],
         places: &["host/src/capability/container_runtime/docker.rs", "host/src/capability/container_runtime/docker/"],

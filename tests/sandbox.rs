@@ -14,18 +14,19 @@
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod world;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::Request;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::{Endpoint, Provision, ProvisionError, RemoteTransport};
+use docker_mcp::sandbox::Limits;
 use docker_mcp::sandbox::component::Source;
 use provisioning_core::{Network, Resources};
 use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
-use world::{ALL, PATIENCE, World, docker, fixture, hostile, mischief, texts};
+use world::{ALL, CATALOG, PATIENCE, World, docker, fixture, hostile, mischief, texts};
 
 #[tokio::test]
 async fn the_built_in_component_asks_for_what_the_entry_declares() {
@@ -152,10 +153,34 @@ async fn a_guest_that_wants_too_much_is_stopped() {
     assert!(mischief("run-many").await.contains("too many containers"));
 }
 
+/// Counts lines of components in the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn log_lines_over_the_bound_are_dropped_and_the_operation_goes_on() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    // For this thread, on which the operation runs too.
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _logging = tracing::subscriber::set_default(log);
     let world = World::new(hostile(), ALL, "flood-log");
     assert!(world.provision("flood-log").await.is_ok());
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let of_components: Vec<&str> = text.lines().filter(|line| line.contains(" provisioner: line ")).collect();
+    assert_eq!(of_components.len(), Limits::default().log_lines as usize, "{text:.1000}");
+    assert!(of_components.last().unwrap().ends_with("(further lines of this operation are dropped)"));
 }
 
 #[tokio::test]
@@ -185,7 +210,7 @@ async fn what_leaves_the_envelope_is_refused_with_the_grant_that_would_allow_it(
         ("own-label", "no grant"),
         ("open-network", "network is disabled"),
         ("more-memory", "--memory"),
-        ("other-user", "no grant"),
+        ("other-user", "rewrite-user=0"),
     ];
     for (name, remedy) in expected {
         let text = mischief(name).await;
@@ -214,6 +239,15 @@ async fn a_bounded_grant_opens_exactly_its_bound() {
 }
 
 #[tokio::test]
+async fn of_a_component_that_may_take_images_from_elsewhere_only_those_that_it_takes_must_be_there() {
+    let catalog = CATALOG.replace("NAME", "other-image").replace("image: img", "image: nowhere.example/img");
+    let world = World::with(hostile(), &format!("{ALL},rewrite-image=registry.example"), "other-image", &catalog);
+    assert!(world.provision("other-image").await.is_ok());
+    assert_eq!(world.request().spec.image, "registry.example/evil:1");
+    assert_eq!(world.left().await, 0);
+}
+
+#[tokio::test]
 async fn a_cancelled_operation_ends_and_leaves_nothing() {
     let world = Arc::new(World::new(hostile(), ALL, "spin"));
     world.provisioner.ready().await.unwrap();
@@ -238,6 +272,8 @@ async fn the_built_in_component_imports_exactly_what_it_is_granted() {
     }
 }
 
+const PROVISIONER: &str = "mcp-gateway:provisioning/provisioner@0.1.0";
+
 /// Plugs the wrapper's `container-runtime` into the built-in component.
 fn composed() -> Vec<u8> {
     use wac_graph::types::Package;
@@ -253,9 +289,42 @@ fn composed() -> Vec<u8> {
     let docker = graph.instantiate(docker);
     let runtime = graph.alias_instance_export(wrapper, RUNTIME).unwrap();
     graph.set_instantiation_argument(docker, RUNTIME, runtime).unwrap();
-    let provisioner = graph.alias_instance_export(docker, "mcp-gateway:provisioning/provisioner@0.1.0").unwrap();
-    graph.export(provisioner, "mcp-gateway:provisioning/provisioner@0.1.0").unwrap();
+    let provisioner = graph.alias_instance_export(docker, PROVISIONER).unwrap();
+    graph.export(provisioner, PROVISIONER).unwrap();
     graph.encode(EncodeOptions::default()).unwrap()
+}
+
+/// The built-in component, and beside it so many modules that do nothing.
+fn with_modules(count: usize) -> Vec<u8> {
+    use wac_graph::types::Package;
+    use wac_graph::{CompositionGraph, EncodeOptions};
+    let mut graph = CompositionGraph::new();
+    let text = format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(count));
+    let bytes = wat::parse_str(text).unwrap();
+    let modules = Package::from_bytes("test:modules", None, bytes, graph.types_mut()).unwrap();
+    let modules = graph.register_package(modules).unwrap();
+    graph.instantiate(modules);
+    let docker = Package::from_bytes("test:docker", None, builtin::DOCKER.to_vec(), graph.types_mut()).unwrap();
+    let docker = graph.register_package(docker).unwrap();
+    let docker = graph.instantiate(docker);
+    let provisioner = graph.alias_instance_export(docker, PROVISIONER).unwrap();
+    graph.export(provisioner, PROVISIONER).unwrap();
+    graph.encode(EncodeOptions::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_component_of_too_many_instances_is_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("many.wasm");
+    for (count, is_allowed) in [(40, true), (70, false)] {
+        std::fs::write(&path, with_modules(count)).unwrap();
+        let world = World::new(Source::File(path.clone()), ALL, "s");
+        match world.provision("s").await {
+            Ok(_) => assert!(is_allowed, "{count} instances"),
+            Err(error) => assert!(!is_allowed && error.to_string().contains("failed"), "{count}: {error}"),
+        }
+        assert_eq!(world.left().await, 0);
+    }
 }
 
 #[tokio::test]

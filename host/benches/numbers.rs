@@ -1,5 +1,6 @@
-//! The figures that the gateway is held to, measured in one run: what the sandbox costs, how fast the gateway answers
-//! after its start, what it adds to a call, what a fresh container costs beside the engine's own floor, and memory.
+//! The figures that the gateway is held to, measured in one run: what the sandbox, the audit log and policies cost,
+//! how long a component takes to inspect, how fast the gateway answers after its start, what it adds to a call, what a
+//! fresh container costs beside the engine's own floor, and memory.
 //!
 //! `just bench` runs all parts; `just bench calls memory` only these, `--quick` with three samples of each. What is
 //! compared is measured in turns, so that both meet the same noise. Only a wrong result is a failure, never a slow one.
@@ -13,6 +14,8 @@
     reason = "a program for developers: it prints, and it waits for what has no event"
 )]
 
+#[path = "numbers/audit.rs"]
+mod audit;
 #[path = "numbers/calls.rs"]
 mod calls;
 #[path = "numbers/client.rs"]
@@ -23,8 +26,12 @@ mod engine;
 mod fresh;
 #[path = "numbers/gateway.rs"]
 mod gateway;
+#[path = "numbers/inspect.rs"]
+mod inspect;
 #[path = "numbers/memory.rs"]
 mod memory;
+#[path = "numbers/policy.rs"]
+mod policy;
 #[path = "numbers/report.rs"]
 mod report;
 #[path = "numbers/sandbox.rs"]
@@ -38,7 +45,7 @@ use anyhow::{Context as _, bail};
 
 use engine::Engine;
 
-const PARTS: [&str; 5] = ["sandbox", "start", "calls", "fresh", "memory"];
+const PARTS: [&str; 8] = ["sandbox", "audit", "policy", "inspect", "start", "calls", "fresh", "memory"];
 
 /// How many samples are taken.
 #[derive(Clone, Copy)]
@@ -85,6 +92,15 @@ fn run() -> anyhow::Result<()> {
         if wanted("sandbox") {
             // As in the gateway: from a task of the runtime, not from the thread that waits for it.
             tokio::spawn(sandbox::measure(effort)).await?.context("sandbox")?;
+        }
+        if wanted("audit") {
+            audit::measure(effort).await.context("audit")?;
+        }
+        if wanted("policy") {
+            policy::measure(effort).context("policy")?;
+        }
+        if wanted("inspect") {
+            inspect::measure(effort).context("inspect")?;
         }
         let engine = match Engine::find().await {
             Ok(engine) => engine,

@@ -1,6 +1,7 @@
 //! Building guests with a nested cargo: which packages, for which target, in which environment.
 //!
-//! The same toolchain gives the same bytes wherever the sources and the target directory lie.
+//! The same toolchain gives the same bytes wherever the sources and the target directory lie. The build script uses
+//! this module, and so does `docker-mcp provisioner rebuild`, which holds it to that.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::{env, fs};
 
 use wit_component::ComponentEncoder;
 
-use crate::Result;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const PROFILE: &str = "guest";
 
@@ -70,7 +71,15 @@ impl Guest {
     }
 }
 
-/// The toolchain of the build that this script is part of.
+/// The components that are embedded in the program: the constant, what it is, and the guest.
+pub(crate) fn builtins() -> [(&'static str, &'static str, Guest); 2] {
+    [
+        ("DOCKER", "The built-in provisioner for Docker.", Guest::new("docker-provisioner", Kind::Bare)),
+        ("SAMPLE_SERVER", "The sample MCP server.", Guest::new("sample-server", Kind::Command)),
+    ]
+}
+
+/// The toolchain that guests are built with.
 pub(crate) struct Toolchain {
     cargo: OsString,
     rustc: OsString,
@@ -81,24 +90,28 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    pub(crate) fn from_env(workspace: &Path, out: &Path) -> Result<Self> {
-        let target_directory = out.join("guests");
+    /// A toolchain by its programs. They are run in the workspace.
+    pub(crate) fn new(cargo: OsString, rustc: OsString, workspace: &Path, target_directory: PathBuf) -> Result<Self> {
         let home = env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
             .ok_or("cannot find the home directory; set `CARGO_HOME`")?;
         let remap = [(workspace, "/workspace"), (target_directory.as_path(), "/target"), (home.as_path(), "/cargo")]
             .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
-        Ok(Self {
-            cargo: env::var_os("CARGO").ok_or("run this with cargo")?,
-            rustc: env::var_os("RUSTC").ok_or("run this with cargo")?,
-            workspace: workspace.to_owned(),
-            target_directory,
-            flags: remap.join("\u{1f}"),
-        })
+        Ok(Self { cargo, rustc, workspace: workspace.to_owned(), target_directory, flags: remap.join("\u{1f}") })
     }
 
-    /// Builds all guests, with one run of cargo for each target.
+    /// What the compiler calls itself.
+    pub(crate) fn version(&self) -> Result<String> {
+        let output = Command::new(&self.rustc)
+            .current_dir(&self.workspace)
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("cannot run rustc: {error}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Builds guests, with one run of cargo for each target.
     pub(crate) fn build(&self, guests: &[&Guest]) -> Result<()> {
         self.check_targets()?;
         for kind in Kind::ALL {
@@ -139,7 +152,7 @@ impl Toolchain {
             Kind::Command => Ok(module),
             Kind::Bare => {
                 let encoded =
-                    ComponentEncoder::default().validate(true).module(&module).and_then(|encoder| encoder.encode());
+                    ComponentEncoder::default().validate(true).module(&module).and_then(|mut encoder| encoder.encode());
                 encoded.map_err(|error| format!("package `{}` is not a component: {error:#}", guest.package).into())
             }
         }
@@ -148,6 +161,7 @@ impl Toolchain {
     fn check_targets(&self) -> Result<()> {
         for kind in Kind::ALL {
             let print = Command::new(&self.rustc)
+                .current_dir(&self.workspace)
                 .args(["--print", "target-libdir", "--target", kind.target()])
                 .output()
                 .map_err(|error| format!("cannot run rustc: {error}"))?;

@@ -8,6 +8,7 @@ pub mod config_resolver;
 pub mod container_runtime;
 mod handles;
 pub mod log;
+pub(crate) mod recorded;
 pub mod remote_endpoint;
 pub mod secret_resolver;
 mod values;
@@ -15,10 +16,12 @@ mod values;
 use std::sync::Arc;
 use std::time::Duration;
 
+use provisioning_core::policy::{Decision, SubjectKind, Who};
 use provisioning_core::{Bounds, Value};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Resource, ResourceTable};
 
+use crate::policy::enforcement::Enforcement;
 use crate::resolve::{ResolveError, ServerScope};
 use crate::sandbox::Stop;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
@@ -32,8 +35,12 @@ pub struct Context {
     pub scope: Option<Arc<ServerScope>>,
     /// Where containers run.
     pub runtime: Arc<dyn container_runtime::ContainerRuntime>,
+    /// The component: the SHA-256 of its bytes in hexadecimal, and its name if it is part of the gateway.
+    pub component: (String, Option<String>),
     /// How far the component may leave the envelope.
     pub bounds: Bounds,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
     /// Whether `secret-resolver` is granted, so that configuration may carry secrets.
     pub secrets_granted: bool,
     /// The gateway session.
@@ -42,6 +49,12 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// What is left of the guest's allowance.
     pub allowance: Allowance,
+    /// The most handles that it held at once.
+    pub most_handles: usize,
+    /// Records the operation and its calls.
+    pub audit: crate::audit::Operation,
+    /// What was decided about the call that is under way, for its record.
+    pub decision: Option<crate::audit::record::Decision>,
 }
 
 /// How much a guest may still ask for.
@@ -53,6 +66,8 @@ pub struct Allowance {
     pub log_lines: u32,
     /// Bytes of the values that it holds.
     pub value_bytes: usize,
+    /// The least that was ever left of these.
+    pub least_value_bytes: usize,
     /// Containers.
     pub containers: u32,
 }
@@ -76,6 +91,53 @@ impl Context {
         Ok(())
     }
 
+    /// On whose behalf the guest asks.
+    fn who(&self) -> Who<'_> {
+        let (digest, builtin) = &self.component;
+        let scope = self.scope.as_deref();
+        Who {
+            digest,
+            builtin: builtin.as_deref(),
+            server: scope.map(ServerScope::name),
+            kind: scope.map(ServerScope::kind),
+        }
+    }
+
+    /// Tells of a decision.
+    pub fn decided(&self, decision: &Decision) {
+        if let Some(sink) = &self.enforcement.sink {
+            sink.decided(self.scope.as_deref().map(ServerScope::name), decision);
+        }
+    }
+
+    /// Tells of decisions. If one denies, the guest is told why. The record of the call has room for one: the first
+    /// that denies, or else the first in which a rule or a grant had a part.
+    fn require(&mut self, decisions: Vec<Decision>) -> Result<(), Failure> {
+        decisions.iter().for_each(|decision| self.decided(decision));
+        let denied = decisions.iter().find(|decision| !decision.is_allowed());
+        let telling = |decision: &&Decision| decision.rule.is_some() || decision.subject.kind == SubjectKind::Grant;
+        if let Some(decision) = denied.or_else(|| decisions.iter().find(telling)) {
+            self.decision = Some(decision.into());
+        }
+        match denied {
+            None => Ok(()),
+            Some(denied) => {
+                let server = self.scope.as_deref().map(ServerScope::name).unwrap_or_default();
+                tracing::warn!(server, refusal = %denied, "refused what the provisioner asked for");
+                Err(Failure::Guest(Error::AccessDenied(format!("server `{server}`: {denied}"))))
+            }
+        }
+    }
+
+    /// Whether the guest may hold these values: by secret and by configuration path.
+    fn permit<'v>(&mut self, values: impl IntoIterator<Item = &'v Value>) -> Result<(), Failure> {
+        if self.enforcement.policies.is_empty() {
+            return Ok(());
+        }
+        let decisions = self.enforcement.policies.holding(self.who()).values(values);
+        self.require(decisions)
+    }
+
     /// Counts a container, whether or not it comes to be.
     fn count_container(&mut self) -> wasmtime::Result<()> {
         self.allowance.containers =
@@ -87,6 +149,7 @@ impl Context {
     fn charge(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.allowance.value_bytes =
             self.allowance.value_bytes.checked_sub(bytes).ok_or_else(|| wasmtime::Error::from(Stop::ValueBytes))?;
+        self.allowance.least_value_bytes = self.allowance.least_value_bytes.min(self.allowance.value_bytes);
         Ok(())
     }
 
@@ -98,7 +161,15 @@ impl Context {
     /// Keeps a value for the guest.
     fn push_value(&mut self, value: Value) -> wasmtime::Result<Resource<Value>> {
         self.charge(value.held_bytes())?;
-        Ok(self.table.push(value)?)
+        self.hold(value)
+    }
+
+    /// Gives the guest a handle.
+    fn hold<T: Send + 'static>(&mut self, thing: T) -> wasmtime::Result<Resource<T>> {
+        let handle = self.table.push(thing)?;
+        // Handles that were given back are used again, so that the number of one tells how many there were before.
+        self.most_handles = self.most_handles.max(handle.rep() as usize + 1);
+        Ok(handle)
     }
 
     /// Keeps named values for the guest.

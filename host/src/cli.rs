@@ -18,7 +18,9 @@ mod options;
 mod output;
 mod plan;
 mod plugin;
+mod policy;
 mod progress;
+mod provisioner;
 mod secret;
 mod server;
 mod sources;
@@ -44,15 +46,16 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 a server or \
-tool failed where others succeeded, or `doctor` found a problem.
+tool failed where others succeeded, `doctor`, `policy check` or `audit verify` found a problem, or `provisioner diff`, \
+`verify` or `rebuild` a difference.
 
 Files: ~/.docker/mcp has the catalogs, the enabled servers and tools, and the configuration; features are in \
 config.json of DOCKER_CONFIG or ~/.docker.
 
 Environment: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG and the DOCKER_TLS variables name the engine as for `docker`; \
-MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
+MCP_GATEWAY_AUTH_TOKEN is the bearer token of the HTTP transport; DOCKER_MCP_POLICY names policy files; DOCKER_MCP_SECRET_PASSPHRASE_FILE or \
 DOCKER_MCP_SECRET_KEY_FILE opens the encrypted file of secrets; DOCKER_MCP_CACHE moves the cache of compiled \
-components; DOCKER_MCP_IN_CONTAINER=1 says that the gateway runs in a container, which changes defaults of `gateway run`; XDG_STATE_HOME moves the locks that tell living gateways from dead ones; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
+components; DOCKER_MCP_IN_CONTAINER=1 says that the gateway runs in a container, which changes defaults of `gateway run`; XDG_STATE_HOME moves the locks that tell living gateways from dead ones, and the audit log; XDG_DATA_HOME moves installed provisioners; DOCKER_MCP_LOG sets the log filter (`debug`, `docker_mcp=trace`); NO_COLOR turns colours off.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -75,7 +78,10 @@ enum Command {
     Feature(feature::Command),
     /// Components that decide how servers are deployed
     #[command(subcommand)]
-    Provisioner(ProvisionerCommand),
+    Provisioner(provisioner::Command),
+    /// What the operator allows
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Secrets of servers: set, list, remove and export them
     #[command(subcommand)]
     Secret(secret::Command),
@@ -98,12 +104,6 @@ enum GatewayCommand {
     Run(Box<gateway_run::Arguments>),
     /// Remove the containers and networks of gateways that were killed. A starting gateway does it as well
     Reap(gateway_reap::Arguments),
-}
-
-#[derive(Debug, Subcommand)]
-enum ProvisionerCommand {
-    /// Show what would be created for each server, without an engine and without reading a secret
-    Plan(plan::Arguments),
 }
 
 /// How much is logged.
@@ -176,7 +176,8 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Man(arguments) => man::run(&arguments),
         Command::Gateway(GatewayCommand::Run(arguments)) => gateway_run::run(*arguments).await,
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
-        Command::Provisioner(ProvisionerCommand::Plan(arguments)) => plan::run(arguments).await,
+        Command::Provisioner(command) => provisioner::run(command).await,
+        Command::Policy(command) => policy::run(command),
         Command::Tools(arguments) => tools::run(arguments).await,
         Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,

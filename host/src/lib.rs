@@ -1,10 +1,13 @@
 //! The gateway behind the `docker-mcp` binary. See `ARCHITECTURE.md` for the map.
 
+pub mod audit;
 pub mod builtin;
 pub mod capability;
 pub mod catalog;
 pub mod cli;
 pub mod gateway;
+pub mod inspect;
+pub mod installed;
 pub mod intercept;
 pub mod lease;
 pub mod mcp_registry;

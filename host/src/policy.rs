@@ -1,7 +1,11 @@
-//! What the operator allows: grants for components, which host paths may be mounted, where remote servers may be.
+//! What the operator allows: policy files, grants for components, which host paths may be mounted, where remote
+//! servers may be.
 //!
-//! Loading only. The judgement of a container specification is in `provisioning-core`, which does no I/O.
+//! Loading only. Everything that decides is in `provisioning-core`, which does no I/O.
 
 pub mod bind_mounts;
+pub mod enforcement;
+pub mod file;
 pub mod grants;
 pub mod remote_hosts;
+pub mod sources;

@@ -6,8 +6,9 @@
 mod oauth;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use provisioning_core::policy::{Kind, Policies, Who};
 use provisioning_core::template::{self, Scope, TemplateError};
 use provisioning_core::{Envelope, HostAlias, Network, Resources, Value};
 use serde_json::{Map, Value as Json};
@@ -114,12 +115,14 @@ pub struct ServerScope {
     /// The secrets that are set, by name, looked up once.
     set_secrets: OnceCell<BTreeSet<String>>,
     envelope: OnceCell<Envelope>,
+    /// The ceilings, where a policy lowers them.
+    lowered: OnceLock<Resources>,
 }
 
 impl ServerScope {
     /// The scope of a server, or of a call if one is given.
     pub fn new(settings: Arc<ServerSettings>, call: Option<ToolCall>) -> Self {
-        Self { settings, call, set_secrets: OnceCell::new(), envelope: OnceCell::new() }
+        Self { settings, call, set_secrets: OnceCell::new(), envelope: OnceCell::new(), lowered: OnceLock::new() }
     }
 
     /// The server's name.
@@ -182,7 +185,20 @@ impl ServerScope {
 
     /// The ceilings.
     pub fn resources(&self) -> Resources {
-        self.settings.resources
+        self.lowered.get().copied().unwrap_or(self.settings.resources)
+    }
+
+    /// Lowers the ceilings to what the policies allow. Before anybody has asked for them.
+    pub fn lower(&self, policies: &Policies, who: Who<'_>) {
+        self.lowered.get_or_init(|| policies.holding(who).lowered(self.settings.resources));
+    }
+
+    /// How the server is reached, as policies tell it.
+    pub fn kind(&self) -> Kind {
+        match self.remote_transport() {
+            Ok(None) => Kind::Container,
+            Ok(Some(_)) | Err(_) => Kind::Remote,
+        }
     }
 
     /// Whether one instance serves many calls.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::audit::record::Used;
+
 /// What a guest may use, in one operation but for its compilation. The defaults leave a hundred times what the built-in components need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -56,6 +58,23 @@ impl Default for Limits {
             guest_time: Duration::from_secs(2),
             host_calls: 10_000,
             log_lines: 200,
+        }
+    }
+}
+
+impl From<Limits> for Used {
+    fn from(limits: Limits) -> Self {
+        Self {
+            memory_bytes: limits.memory_bytes as u64,
+            table_elements: limits.table_elements as u64,
+            instances: limits.instances as u64,
+            handles: limits.handles as u64,
+            guest_ms: u64::try_from(limits.guest_time.as_millis()).unwrap_or(u64::MAX),
+            host_calls: u64::from(limits.host_calls),
+            copied_bytes: limits.copied_bytes as u64,
+            value_bytes: limits.value_bytes as u64,
+            containers: u64::from(limits.containers),
+            log_lines: u64::from(limits.log_lines),
         }
     }
 }

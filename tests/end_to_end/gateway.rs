@@ -106,6 +106,7 @@ impl Setup {
             .env("HOME", self.directory.path())
             .env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
             .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_DATA_HOME")
             .env_remove("XDG_STATE_HOME")
             .env_remove("MCP_GATEWAY_AUTH_TOKEN");
         command

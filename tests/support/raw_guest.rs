@@ -29,7 +29,7 @@ pub(crate) fn provisioner(pages: u32, extra: &str, body: &str) -> Vec<u8> {
         })
         .collect();
     let export = |name: &str| format!(r#"(export "mcp-gateway:provisioning/provisioner@0.1.0#{name}")"#);
-    let spec = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32)";
+    let spec = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32)";
     let text = format!(
         r#"(module {imports}
             (memory (export "memory") {pages})
@@ -49,11 +49,11 @@ pub(crate) fn provisioner(pages: u32, extra: &str, body: &str) -> Vec<u8> {
                 (i32.store (i32.const 2056) (local.get 0))
                 (i32.const 2048))
             (func {} (result i32) (i32.const 1024))
-            (func {} (param i32 i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func {} (param i32 i32 i32 i32) (result i32) (i32.const 1024))
             (func {} {spec} (result i32) (i32.const 1024))
             (func {} {spec} (result i32) (local $h i32) (local $i i32) {body})
             (func {} (param i32) (result i32) (unreachable))
-            (func {} (param i32 i32 i32) (result i32) (i32.const 1024))
+            (func {} (param i32 i32) (result i32) (i32.const 1024))
             (data (i32.const 16) "done")
             {extra})"#,
         export("name"),

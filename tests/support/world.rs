@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
 use docker_mcp::catalog::{Catalog, Entry};
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision, ProvisionError};
 use docker_mcp::resolve::ServerSettings;
@@ -59,6 +61,32 @@ impl SecretStore for Secrets {
     }
 }
 
+/// What is around a server and its component.
+struct Around {
+    limits: Limits,
+    secrets: Arc<dyn SecretStore>,
+    audit: Audit,
+    enforcement: Enforcement,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            secrets: Arc::new(Secrets),
+            audit: Audit::off(),
+            enforcement: Enforcement::default(),
+        }
+    }
+}
+
+/// What a policy of this text leads to.
+fn enforcement(policy: &str) -> Enforcement {
+    let policy = docker_mcp::policy::file::parse(policy, Path::new("policy.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let policies = Arc::new(provisioning_core::policy::Policies { files: vec![policy] });
+    Enforcement { policies, ..Enforcement::default() }
+}
+
 pub(crate) struct World {
     pub(crate) provisioner: SandboxedProvisioner,
     pub(crate) runtime: Arc<FakeRuntime>,
@@ -82,7 +110,7 @@ impl World {
     }
 
     pub(crate) fn limited(component: Source, grants: &str, name: &str, entry: Entry, limits: Limits) -> Self {
-        Self::keeping(component, grants, name, entry, limits, Arc::new(Secrets))
+        Self::around(component, grants, name, entry, Around { limits, ..Around::default() })
     }
 
     pub(crate) fn keeping(
@@ -93,6 +121,34 @@ impl World {
         limits: Limits,
         secrets: Arc<dyn SecretStore>,
     ) -> Self {
+        Self::around(component, grants, name, entry, Around { limits, secrets, ..Around::default() })
+    }
+
+    /// Like [`World::new`], with an audit log.
+    pub(crate) fn audited(component: Source, grants: &str, name: &str, audit: Audit) -> Self {
+        let (catalog, _) = Catalog::parse(&CATALOG.replace("NAME", name), Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, Around { audit, ..Around::default() })
+    }
+
+    /// Like [`World::with`], under a policy of this text.
+    pub(crate) fn under(policy: &str, component: Source, grants: &str, name: &str, catalog: &str) -> Self {
+        let around = Around { enforcement: enforcement(policy), ..Around::default() };
+        let (catalog, _) = Catalog::parse(catalog, Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, around)
+    }
+
+    /// Like [`World::audited`], under a policy of this text.
+    pub(crate) fn audited_under(policy: &str, component: Source, grants: &str, name: &str, audit: Audit) -> Self {
+        let around = Around { enforcement: enforcement(policy), audit, ..Around::default() };
+        let (catalog, _) = Catalog::parse(&CATALOG.replace("NAME", name), Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, around)
+    }
+
+    fn around(component: Source, grants: &str, name: &str, entry: Entry, around: Around) -> Self {
+        let Around { limits, secrets, audit, enforcement } = around;
         let reaper = Reaper::new();
         let runtime = FakeRuntime::new(reaper.clone(), Arc::clone(&secrets))
             .image("img", |mut process| async move {
@@ -125,7 +181,9 @@ impl World {
             tool_timeout: RunLimits::default().time,
             limits,
             progress: Arc::new(Quiet),
+            audit,
             dry_run: false,
+            enforcement,
         });
         Self { provisioner, runtime, reaper }
     }

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
+use crate::image::{self, ImageRef};
 use crate::names::is_env_name;
+use crate::policy::glob::NamePattern;
 use crate::spec::{ContainerSpec, HostAlias, Network, Resources};
 use crate::text::one_line;
 use crate::value::Value;
@@ -36,18 +38,51 @@ pub struct Envelope {
 }
 
 /// The named grants that let a component leave the envelope, each with its bounds. Empty by default.
+///
+/// There is none for more processors, memory or network than the entry and the operator give, for another remote
+/// address, or for the gateway's labels: nothing lets a component have those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// `rewrite-image=REGISTRY[/REPOSITORY]`: image references may become any below these.
     pub rewrite_image: BTreeSet<String>,
     /// `rewrite-command`: arguments may change. Only values that the component could hold anyway.
     pub rewrite_command: bool,
-    /// `add-env=NAME`: these variables may be set to text of the component's own.
+    /// `add-argument=PATTERN`: arguments that the pattern covers may be put among those of the entry.
+    pub add_argument: BTreeSet<String>,
+    /// `rewrite-user=USER`: the user may become one of these.
+    pub rewrite_user: BTreeSet<String>,
+    /// `add-env=PATTERN`: variables whose names the pattern covers may be set to text of the component's own.
     pub add_env: BTreeSet<String>,
-    /// `add-mount=VOLUME`: these named volumes may be mounted, as `VOLUME:/path[:ro]`.
+    /// `add-mount=VOLUME[:/path]`: these named volumes may be mounted, as `VOLUME:/path[:ro]`.
     pub add_mount: BTreeSet<String>,
     /// `add-label=PREFIX`: labels whose key starts so may be set.
     pub add_label: BTreeSet<String>,
+    /// `add-host=NAME:ADDRESS`: these host names may be added.
+    pub add_host: BTreeSet<String>,
+}
+
+impl Bounds {
+    /// Adds everything that `other` allows.
+    pub fn extend(&mut self, other: Self) {
+        let Self {
+            rewrite_image,
+            rewrite_command,
+            add_argument,
+            rewrite_user,
+            add_env,
+            add_mount,
+            add_label,
+            add_host,
+        } = other;
+        self.rewrite_image.extend(rewrite_image);
+        self.rewrite_command |= rewrite_command;
+        self.add_argument.extend(add_argument);
+        self.rewrite_user.extend(rewrite_user);
+        self.add_env.extend(add_env);
+        self.add_mount.extend(add_mount);
+        self.add_label.extend(add_label);
+        self.add_host.extend(add_host);
+    }
 }
 
 /// Why a request was refused: the field, the offending name and what would allow it.
@@ -92,9 +127,7 @@ impl Envelope {
         self.check_command(&spec.command, bounds)?;
         self.check_environment(&spec.environment, bounds)?;
         self.check_volumes(spec, bounds)?;
-        if spec.user != self.user {
-            return Err(Refusal::new("user", "`user`", "no grant changes the user; pass on what `resolve-user` gives"));
-        }
+        self.check_user(spec.user.as_ref(), bounds)?;
         if spec.network == Network::Declared && self.network == Network::None {
             return Err(Refusal::new(
                 "network",
@@ -102,8 +135,17 @@ impl Envelope {
                 "the network is disabled for this server; ask for `none`",
             ));
         }
-        if let Some(host) = spec.hosts.iter().find(|host| !self.hosts.contains(host)) {
-            return Err(Refusal::new("host", format!("`{}`", host.name), "no grant adds host names"));
+        for host in spec.hosts.iter().filter(|host| !self.hosts.contains(host)) {
+            let both = format!("{}:{}", host.name, host.address);
+            // What it shall mean elsewhere is the entry's to say.
+            let taken = self.hosts.iter().any(|own| own.name == host.name);
+            if taken || !bounds.add_host.contains(&both) {
+                let remedy = match taken {
+                    true => "no grant changes a host name of the entry".to_owned(),
+                    false => format!("grant `add-host={both}` to allow it"),
+                };
+                return Err(Refusal::new("host", format!("`{}`", host.name), remedy));
+            }
         }
         check_labels(&spec.labels, bounds)?;
         self.check_resources(spec.resources)
@@ -114,18 +156,47 @@ impl Envelope {
         if image == self.image && !image.is_empty() {
             return Ok(());
         }
-        if !is_plain_reference(image) {
-            return Err(Refusal::new(
-                "image",
-                format!("`{image}`"),
-                "no grant allows it; write `registry/repository:tag` or `registry/repository@digest`",
-            ));
-        }
-        if bounds.rewrite_image.iter().any(|prefix| is_below(image, prefix)) {
+        let reference = match image.parse::<ImageRef>() {
+            // No `.wasm`, which another runtime would run.
+            Ok(reference) if !image.to_ascii_lowercase().contains(".wasm") => reference,
+            Ok(_) => {
+                return Err(Refusal::new("image", format!("`{image}`"), "no grant allows another embedded server"));
+            }
+            Err(error) => {
+                return Err(Refusal::new(
+                    "image",
+                    format!("`{image}`"),
+                    format!("no grant allows it: {}", error.reason),
+                ));
+            }
+        };
+        if bounds.rewrite_image.iter().any(|place| is_below(&reference, place)) {
             return Ok(());
         }
-        let registry = image.split('/').next().unwrap_or(image);
-        Err(Refusal::new("image", format!("`{image}`"), format!("grant `rewrite-image={registry}` to allow it")))
+        let remedy = format!("grant `rewrite-image={}` to allow it", reference.registry);
+        Err(Refusal::new("image", format!("`{image}`"), remedy))
+    }
+
+    fn check_user(&self, user: Option<&Value>, bounds: &Bounds) -> Result<(), Refusal> {
+        if user == self.user.as_ref() {
+            return Ok(());
+        }
+        match user.map(Value::as_plain_text) {
+            None => Err(Refusal::new(
+                "user",
+                "none",
+                "no grant takes the user of the entry away; pass on what `resolve-user` gives",
+            )),
+            Some(None) => Err(Refusal::new(
+                "user",
+                "`user`",
+                "no grant makes a private value the user; pass on what `resolve-user` gives",
+            )),
+            Some(Some(text)) if bounds.rewrite_user.contains(text) && !text.is_empty() => Ok(()),
+            Some(Some(text)) => {
+                Err(Refusal::new("user", format!("`{text}`"), format!("grant `rewrite-user={text}` to allow it")))
+            }
+        }
     }
 
     fn check_command(&self, command: &[Value], bounds: &Bounds) -> Result<(), Refusal> {
@@ -138,9 +209,20 @@ impl Envelope {
             Some(value) => {
                 Err(Refusal::new("command", format!("`{value}`"), "no grant puts a private value into the command"))
             }
-            None if bounds.rewrite_command => Ok(()),
-            None => Err(Refusal::new("command", "line", "grant `rewrite-command` to allow it")),
+            None if bounds.rewrite_command || self.only_adds(command, bounds) => Ok(()),
+            None => Err(Refusal::new(
+                "command",
+                "line",
+                "grant `rewrite-command` to allow it, or `add-argument=PATTERN` for arguments put among those of the entry",
+            )),
         }
+    }
+
+    /// Whether the command is the entry's with granted arguments put in.
+    fn only_adds(&self, command: &[Value], bounds: &Bounds) -> bool {
+        let mut own = self.command.iter().peekable();
+        command.iter().all(|argument| own.next_if_eq(&argument).is_some() || is_granted_argument(argument, bounds))
+            && own.next().is_none()
     }
 
     fn check_environment(&self, environment: &[(String, Value)], bounds: &Bounds) -> Result<(), Refusal> {
@@ -167,7 +249,7 @@ impl Envelope {
                         "no grant allows it; a name is letters, digits, `_`, `.` and `-`",
                     ));
                 }
-                None if !bounds.add_env.contains(name) => {
+                None if !is_granted_variable(name, bounds) => {
                     return Err(Refusal::new(
                         "environment variable",
                         format!("`{name}`"),
@@ -195,14 +277,14 @@ impl Envelope {
             let Some(text) = mount.value.as_plain_text() else {
                 return Err(Refusal::new("volume", format!("`{}`", mount.value), "no grant mounts a private value"));
             };
-            let Some(source) = added_volume(text) else {
+            let Some((source, target)) = added_volume(text) else {
                 return Err(Refusal::new(
                     "volume",
                     format!("`{text}`"),
                     "no grant allows it; only named volumes can be added, as `VOLUME:/path[:ro]`",
                 ));
             };
-            if !bounds.add_mount.contains(&source) {
+            if !bounds.add_mount.contains(&source) && !bounds.add_mount.contains(&format!("{source}:{target}")) {
                 let remedy = format!("grant `add-mount={source}` to allow it");
                 return Err(Refusal::new("volume", format!("`{source}`"), remedy));
             }
@@ -230,12 +312,38 @@ impl Envelope {
     }
 }
 
-/// The volume that a component's own text would mount, if it has a form that can be granted.
-fn added_volume(text: &str) -> Option<String> {
+/// The volume that a component's own text would mount and where, if it has a form that can be granted.
+fn added_volume(text: &str) -> Option<(String, String)> {
     let volume = Volume::parse(text).ok().filter(|volume| volume.to_string() == text)?;
     let plain_target = volume.target.starts_with('/') && !volume.target.split('/').any(|part| part == "..");
     let plain_mode = volume.mode.as_deref().is_none_or(|mode| matches!(mode, "ro" | "rw"));
-    volume.source.filter(|source| plain_target && plain_mode && is_volume_name(source))
+    let source = volume.source.filter(|source| plain_target && plain_mode && is_volume_name(source))?;
+    Some((source, volume.target))
+}
+
+fn covers(patterns: &BTreeSet<String>, name: &str) -> bool {
+    // What is no pattern covers nothing.
+    patterns.iter().any(|text| text.parse().is_ok_and(|pattern: NamePattern| pattern.covers(name, None)))
+}
+
+fn is_granted_argument(argument: &Value, bounds: &Bounds) -> bool {
+    argument.as_plain_text().is_some_and(|text| covers(&bounds.add_argument, text))
+}
+
+/// Parts of names of variables that decide where traffic goes, whom a process trusts, or what code it runs.
+const POWERFUL: [&str; 22] = [
+    "_PROXY", "PATH", "LD_", "DYLD_", "_OPTIONS", "_OPTS", "PYTHON", "PERL", "RUBY", "NODE_", "NPM_", "JAVA_", "JDK_",
+    "GIT_", "SSL_", "_CA_", "_CERT", "BASH_", "ENV", "IFS", "HOME", "SHELL",
+];
+
+/// Whether a variable may be added. A pattern with `*` does not cover names that may be powerful: those are written
+/// out, so that whoever grants one has seen it.
+fn is_granted_variable(name: &str, bounds: &Bounds) -> bool {
+    if bounds.add_env.contains(name) {
+        return true;
+    }
+    let upper = name.to_ascii_uppercase();
+    !POWERFUL.iter().any(|part| upper.contains(part)) && covers(&bounds.add_env, name)
 }
 
 /// The longest text of a label, in bytes.
@@ -272,32 +380,17 @@ fn check_labels(labels: &[(String, String)], bounds: &Bounds) -> Result<(), Refu
     Ok(())
 }
 
-/// True if a reference cannot be read as anything but `[registry/]repository[:tag][@digest]`: no path that climbs
-/// out of the registry that was granted, no file, and no `.wasm`, which another runtime would run.
-fn is_plain_reference(image: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'@' | b'/');
-    let part = |part: &str| {
-        !part.is_empty() && part.bytes().any(|byte| byte.is_ascii_alphanumeric()) && !part.starts_with('.')
+/// True if an image lies in a registry or repository: `registry.local` covers `registry.local/a/b` but neither
+/// `registry.local.evil/a` nor `registry.localhost/a`. What is no registry covers nothing.
+fn is_below(image: &ImageRef, place: &str) -> bool {
+    let (registry, repository) = match place.trim_end_matches('/').split_once('/') {
+        Some((registry, repository)) => (registry, Some(repository)),
+        None => (place.trim_end_matches('/'), None),
     };
-    let (name, last) = image.rsplit_once('/').unwrap_or(("", image));
-    // A colon before the last slash is the registry's port, and only there.
-    let port_only = name.split('/').skip(1).all(|part| !part.contains([':', '@']));
-    image.len() <= 512
-        && image.bytes().all(plain)
-        && image.split('/').all(part)
-        && port_only
-        && last.split([':', '@']).all(|piece| !piece.is_empty())
-        && !image.to_ascii_lowercase().contains(".wasm")
-}
-
-/// True if an image reference lies in a registry or repository: `registry.local` covers `registry.local/a/b` but
-/// neither `registry.local.evil/a` nor `registry.localhost/a`. An empty prefix covers nothing.
-fn is_below(image: &str, prefix: &str) -> bool {
-    let prefix = prefix.trim_end_matches('/');
-    !prefix.is_empty()
-        && image
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.starts_with('/') || (prefix.contains('/') && rest.starts_with([':', '@'])))
+    let below = |repository: &str| {
+        image.repository.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    image::checked_registry(registry).is_ok_and(|registry| registry == image.registry) && repository.is_none_or(below)
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
-//! The pure domain code of docker-mcp: what values, templates, names and envelopes are and how they are judged.
+//! The pure domain code of docker-mcp: what values, templates, names, envelopes and
+//! policies are and how they are judged.
 //!
 //! Nothing here does I/O, reads a clock or knows an engine, so that host, guests and fuzz targets share one
 //! implementation. Catalog loading, secret stores and engines live in the host.
 
 pub mod env_file;
 pub mod envelope;
+pub mod host;
+pub mod image;
 pub mod names;
+pub mod policy;
 pub mod quantity;
 pub mod spec;
 pub mod template;

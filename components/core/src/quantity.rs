@@ -27,6 +27,17 @@ pub const LEAST_MEMORY_BYTES: u64 = 6 << 20;
 /// # Errors
 /// If it is no amount, or less than [`LEAST_MEMORY_BYTES`].
 pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
+    match bytes(text)? {
+        bytes if bytes < LEAST_MEMORY_BYTES => Err(QuantityError::TooLittleMemory(shown(text))),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Reads an amount of memory like [`memory_bytes`], however little it is.
+///
+/// # Errors
+/// If it is no amount.
+pub fn bytes(text: &str) -> Result<u64, QuantityError> {
     let fail = || QuantityError::Memory(shown(text));
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
@@ -42,10 +53,7 @@ pub fn memory_bytes(text: &str) -> Result<u64, QuantityError> {
     // In millionths, so that `1.5g` is exact and nothing passes through a float.
     let millionths = decimal(number, 6).ok_or_else(fail)?;
     let bytes = (millionths.checked_mul(1 << shift).ok_or_else(fail)?) / 1_000_000;
-    match u64::try_from(bytes).ok().filter(|bytes| *bytes <= i64::MAX as u64).ok_or_else(fail)? {
-        bytes if bytes < LEAST_MEMORY_BYTES => Err(QuantityError::TooLittleMemory(shown(text))),
-        bytes => Ok(bytes),
-    }
+    u64::try_from(bytes).ok().filter(|bytes| *bytes <= i64::MAX as u64).ok_or_else(fail)
 }
 
 /// Reads a number of processors. The result is in thousandths of a core.

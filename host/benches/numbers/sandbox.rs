@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
+use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::fake::FakeRuntime;
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Identity, Quiet, Request, RunLimits, Running};
 use docker_mcp::catalog::Catalog;
 use docker_mcp::lease::Reaper;
+use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision};
@@ -55,7 +57,7 @@ impl SecretStore for Secrets {
 }
 
 pub(crate) async fn measure(effort: Effort) -> anyhow::Result<()> {
-    let (provisioner, runtime, settings) = world()?;
+    let (provisioner, runtime, settings) = world(Audit::off())?;
     provisioner.ready().await?;
     let (mut native, mut sandboxed) = (Series::default(), Series::default());
     // The first ones fill caches of the processor and the allocator.
@@ -90,12 +92,13 @@ pub(crate) async fn measure(effort: Effort) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn release(running: Running) {
+pub(crate) async fn release(running: Running) {
     drop(running.streams);
     running.lease.release().await;
 }
 
-fn world() -> anyhow::Result<(SandboxedProvisioner, Arc<FakeRuntime>, Arc<ServerSettings>)> {
+/// A server behind the built-in component, on a runtime in memory.
+pub(crate) fn world(audit: Audit) -> anyhow::Result<(SandboxedProvisioner, Arc<FakeRuntime>, Arc<ServerSettings>)> {
     let (catalog, _) = Catalog::parse(CATALOG, Path::new("bench.yaml"))?;
     let (name, entry) = catalog.select(&["github".to_owned()])?.remove(0);
     let entry = Arc::new(entry);
@@ -129,7 +132,9 @@ fn world() -> anyhow::Result<(SandboxedProvisioner, Arc<FakeRuntime>, Arc<Server
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress: Arc::new(Quiet),
+        audit,
         dry_run: false,
+        enforcement: Enforcement::default(),
     });
     Ok((provisioner, runtime, Arc::new(settings())))
 }

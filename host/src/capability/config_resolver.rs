@@ -12,6 +12,7 @@ impl Host for Context {
     async fn resolve_environment(&mut self) -> Result<Vec<Binding>, Failure> {
         let scope = self.enter()?.clone();
         let bindings = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.environment()).await?;
+        self.permit(bindings.iter().map(|(_, value)| value))?;
         for (name, value) in &bindings {
             self.allow(&format!("environment variable `{name}`"), value)?;
         }
@@ -21,6 +22,7 @@ impl Host for Context {
     async fn resolve_command(&mut self) -> Result<Vec<Resource<Value>>, Failure> {
         let scope = self.enter()?.clone();
         let values = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.command()).await?;
+        self.permit(&values)?;
         values
             .into_iter()
             .map(|value| {
@@ -33,6 +35,7 @@ impl Host for Context {
     async fn resolve_volumes(&mut self) -> Result<Vec<Binding>, Failure> {
         let scope = self.enter()?.clone();
         let volumes = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.volumes()).await?;
+        self.permit(volumes.iter().map(|(_, value)| value))?;
         for (template, value) in &volumes {
             self.allow(&format!("volume `{template}`"), value)?;
         }
@@ -43,6 +46,7 @@ impl Host for Context {
         let scope = self.enter()?.clone();
         let user = guarded(&self.cancel, WHAT, super::RESOLVE_TIME, scope.user()).await?;
         let Some(user) = user else { return Ok(None) };
+        self.permit([&user])?;
         self.allow("the user", &user)?;
         Ok(Some(self.push_value(user)?))
     }

@@ -29,9 +29,14 @@ impl Host for Context {
     async fn connect(&mut self) -> Result<Resource<RemoteHandle>, Failure> {
         let scope = self.enter()?.clone();
         let remote = super::guarded(&self.cancel, "resolving the address", super::RESOLVE_TIME, scope.remote()).await?;
+        let policies = &self.enforcement.policies;
+        if !policies.is_empty() {
+            let decisions = crate::policy::enforcement::remote(policies, self.who(), &remote.url, &remote.headers);
+            self.require(decisions)?;
+        }
         // A guest may ask again and again, and what it gets may be long.
         self.charge(remote.held_bytes())?;
-        Ok(self.table.push(remote)?)
+        Ok(self.hold(remote)?)
     }
 }
 

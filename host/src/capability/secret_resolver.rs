@@ -8,6 +8,7 @@ impl Host for Context {
     async fn resolve_secrets(&mut self) -> Result<Vec<Binding>, Failure> {
         let scope = self.enter()?.clone();
         let bindings = super::guarded(&self.cancel, "looking up secrets", super::RESOLVE_TIME, scope.secrets()).await?;
+        self.permit(bindings.iter().map(|(_, value)| value))?;
         self.bind(bindings)
     }
 }

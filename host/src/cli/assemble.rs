@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::cache;
 use super::options::ServerOptions;
 use super::sources::{self, Loaded, Sources};
+use super::{cache, provisioner};
+use crate::audit::Audit;
 use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
@@ -26,8 +27,10 @@ use crate::gateway::GatewayOptions;
 use crate::intercept::Containers;
 use crate::lease::Reaper;
 use crate::policy::bind_mounts::BindPolicy;
+use crate::policy::enforcement::{DecisionSink, Enforcement};
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::RemoteHosts;
+use crate::policy::sources as policy_files;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
@@ -39,6 +42,8 @@ use crate::session::{Session, Sessions};
 
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long it waits for the end of the audit log to be written.
+const AUDIT_END: Duration = Duration::from_secs(2);
 
 /// Everything that a command works with.
 pub(crate) struct Assembled {
@@ -54,6 +59,8 @@ pub(crate) struct Assembled {
     pub(crate) containers: Option<Arc<Containers>>,
     /// Removes what is left.
     pub(crate) reaper: Reaper,
+    /// The audit log; none for a plan.
+    audit: Audit,
     /// What containers of this process belong to; none for a plan.
     session: Option<Arc<Session>>,
     /// What is needed to clean up after sessions that died.
@@ -72,7 +79,14 @@ impl Assembled {
     /// Lets the component say good-bye and waits until everything is removed.
     pub(crate) async fn finish(self) {
         self.provisioner.shutdown().await;
-        if !self.reaper.drain(DRAIN).await {
+        let is_drained = self.reaper.drain(DRAIN).await;
+        match self.audit.close(AUDIT_END).await {
+            // Kept elsewhere, it shows that nothing was cut off the end.
+            Ok(Some(head)) => tracing::info!(%head, "the audit log ends"),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+        if !is_drained {
             // The lock file stays, and the lock goes with the process: the next one removes the rest.
             return tracing::warn!(
                 "not everything could be removed within {} s; `docker-mcp gateway reap` removes what is left",
@@ -93,26 +107,36 @@ pub(crate) enum Mode {
     Plan(Arc<PlanRuntime>),
 }
 
-/// As [`assemble_screened`], without a screen.
+/// Who gets to know what of what is assembled.
+#[derive(Default)]
+pub(crate) struct Observers {
+    /// Gets to know every secret that is read.
+    pub(crate) screen: Option<Arc<Screen>>,
+    /// Is told of every decision of the policies.
+    pub(crate) decisions: Option<Arc<dyn DecisionSink>>,
+}
+
+/// As [`assemble_observed`], with nobody who observes.
 ///
 /// # Errors
 /// As there.
 pub(crate) async fn assemble(options: &ServerOptions, mode: Mode, reaper: Reaper) -> anyhow::Result<Assembled> {
-    assemble_screened(options, mode, reaper, None).await
+    assemble_observed(options, mode, reaper, Observers::default()).await
 }
 
-/// Puts the parts together. Fast: nothing is compiled, connected or pulled here. The screen gets to know every secret
-/// that is read.
+/// Puts the parts together. Fast: nothing is compiled, connected or pulled here.
 ///
 /// # Errors
 /// If a file cannot be used, a server is unknown, or nothing is enabled.
-pub(crate) async fn assemble_screened(
+pub(crate) async fn assemble_observed(
     options: &ServerOptions,
     mode: Mode,
     reaper: Reaper,
-    screen: Option<&Arc<Screen>>,
+    observers: Observers,
 ) -> anyhow::Result<Assembled> {
     let home = home();
+    // First of all: without a policy that can be trusted nothing may happen.
+    let policies = Arc::new(policies(options, home.as_deref())?.policies);
     let own = OwnFiles::of_home(home.as_deref());
     let mut begun = None;
     if matches!(mode, Mode::Real(_)) && legacy::is_wanted(options, &own) {
@@ -122,8 +146,8 @@ pub(crate) async fn assemble_screened(
         let place = Place::of_process(home.clone());
         Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
     };
-    if let Some(screen) = screen {
-        secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
+    if let Some(screen) = observers.screen {
+        secrets = Arc::new(Screened::new(secrets, screen));
     }
     let fetched = sources::fetch(options).await.context("--mcp-registry")?;
     let sources = Sources { options: options.clone(), own, secrets: Arc::clone(&secrets), fetched };
@@ -132,7 +156,12 @@ pub(crate) async fn assemble_screened(
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
     let dry_run = matches!(mode, Mode::Plan(_));
     let (component, grants) = component(options)?;
-    let (mut session, mut leftovers, mut containers) = (None, None, None);
+    let enforcement = Enforcement {
+        policies,
+        sink: observers.decisions,
+        binds: Some(Arc::new(BindPolicy::from_environment(|name| std::env::var(name).ok()))),
+    };
+    let (mut session, mut leftovers, mut containers, mut audit) = (None, None, None, Audit::off());
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
         Mode::Real(progress) => {
@@ -140,6 +169,7 @@ pub(crate) async fn assemble_screened(
                 Some(begun) => begun,
                 None => begin_session(home.as_deref())?,
             };
+            audit = super::provisioner::audit::begin(options, home.as_deref(), begun.id())?;
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
             let (docker, runtime) = runtimes(options, home, embedding, &secrets, &reaper, &begun)?;
             containers = Some(Arc::new(Containers {
@@ -165,7 +195,9 @@ pub(crate) async fn assemble_screened(
         tool_timeout: RunLimits::default().time,
         limits: Limits::default(),
         progress,
+        audit: audit.clone(),
         dry_run,
+        enforcement,
     });
     let gateway = GatewayOptions {
         startup_timeout: options.max_server_startup_timeout,
@@ -174,7 +206,7 @@ pub(crate) async fn assemble_screened(
         ..GatewayOptions::default()
     };
     let provisioner = Arc::new(provisioner);
-    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, session, leftovers })
+    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, audit, session, leftovers })
 }
 
 fn no_wasm(error: impl std::fmt::Display) -> anyhow::Error {
@@ -241,18 +273,18 @@ fn runtimes(
     Ok((docker, Arc::new(both)))
 }
 
-/// The component that deploys, and what it is granted.
+/// The policies that hold. One that cannot be used stops whoever asks.
+fn policies(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<policy_files::Loaded> {
+    let variable = std::env::var_os(policy_files::VARIABLE);
+    Ok(policy_files::load(&policy_files::Sources::new(&options.policy, variable.as_deref(), home))?)
+}
+
+/// The component that deploys, and what it is granted: the default of a built-in one or what was agreed to when it was
+/// installed, and what `--grant` adds. Every policy file takes away from that as soon as the digest is known
+/// (`Grants::within`), and nothing adds to it any more.
 fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
-    let mut granted = Grants::default();
-    for grants in &options.grant {
-        granted.extend(grants.clone());
-    }
-    match options.provisioner.as_str() {
-        "docker" => {
-            let mut grants = Grants::builtin_docker();
-            grants.extend(granted);
-            Ok((Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, grants))
-        }
+    let (source, mut grants) = match options.provisioner.as_str() {
+        "docker" => (Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, Grants::builtin_docker()),
         "kubernetes" | "k8s" => {
             if !features::is_enabled(&super::user_files()?, features::KUBERNETES)? {
                 bail!(
@@ -262,11 +294,18 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
             }
             bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
         }
-        name if name.ends_with(".wasm") || name.contains(['/', '\\']) => Ok((Source::File(name.into()), granted)),
-        name => bail!(
-            "there is no built-in provisioner `{name}`; use `docker`, or the path of a component (`./{name}.wasm`)"
-        ),
+        name if provisioner::is_path(name) => (Source::File(name.into()), Grants::default()),
+        name => provisioner::installed(name)?.with_context(|| {
+            format!(
+                "there is no provisioner `{name}`; use `docker`, one that is installed (`docker-mcp provisioner ls`), or \
+                 the path of a component (`./{name}.wasm`)"
+            )
+        })?,
+    };
+    for more in &options.grant {
+        grants.extend(more.clone());
     }
+    Ok((source, grants))
 }
 
 /// The user's home directory.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::arguments::Transport;
 pub(super) use self::arguments::{Arguments, EXAMPLES};
-use super::assemble::{Assembled, Mode, assemble_screened};
+use super::assemble::{Assembled, Mode, Observers, assemble_observed};
 use super::{Status, plan, progress};
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
@@ -46,7 +46,8 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
         false => None,
     };
     let mode = Mode::Real(progress::on_stderr());
-    let mut assembled = assemble_screened(&arguments.servers, mode, Reaper::new(), screen.as_ref()).await?;
+    let observers = Observers { screen: screen.clone(), ..Observers::default() };
+    let mut assembled = assemble_observed(&arguments.servers, mode, Reaper::new(), observers).await?;
     check_signatures(&arguments, &assembled)?;
     if let Some(ignored) = ignored {
         tracing::warn!("{ignored}");

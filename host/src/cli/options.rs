@@ -7,6 +7,7 @@ use clap::Args;
 use provisioning_core::Resources;
 
 use super::Verbosity;
+use crate::audit::Retention;
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::PrivateHost;
 
@@ -81,14 +82,28 @@ pub(crate) struct ServerOptions {
     /// without it keep their network, as in the existing gateway; `disableNetwork: true` cuts one off
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, help_heading = "Deployment")]
     pub(crate) block_network: bool,
-    /// What deploys the servers: `docker`, or the path of a component (`.wasm`)
+    /// What deploys the servers: `docker`, the name of an installed component, or the path of one (`.wasm`)
     #[arg(long, value_name = "NAME|FILE", default_value = "docker", help_heading = "Deployment")]
     pub(crate) provisioner: String,
     /// What a component from a file may reach. Interfaces: secret-resolver, config-resolver, container-runtime,
     /// remote-endpoint, log. Beyond what the catalog entry allows: rewrite-image=REGISTRY, rewrite-command,
-    /// add-env=NAME, add-mount=VOLUME, add-label=PREFIX. Nothing is granted without it
+    /// rewrite-user=USER, add-argument=PATTERN, add-env=PATTERN, add-mount=VOLUME, add-label=PREFIX,
+    /// add-host=NAME:ADDRESS. Nothing is granted without it
     #[arg(long, value_name = "GRANT,...", value_parser = grants, help_heading = "Deployment")]
     pub(crate) grant: Vec<Grants>,
+    /// A policy that must allow what is done, besides the organisation's and the user's own; repeat it for several.
+    /// DOCKER_MCP_POLICY names some too
+    #[arg(long, value_name = "FILE", help_heading = "Deployment")]
+    pub(crate) policy: Vec<PathBuf>,
+    /// Where the audit log is kept. Default: ~/.local/state/docker-mcp/audit. A plan writes none
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_audit", help_heading = "Audit")]
+    pub(crate) audit_dir: Option<PathBuf>,
+    /// How much of the audit log is kept, over all gateways: beyond that the oldest files are deleted
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = kept_bytes, help_heading = "Audit")]
+    pub(crate) audit_keep: u64,
+    /// Keep no audit log
+    #[arg(long, help_heading = "Audit")]
+    pub(crate) no_audit: bool,
     /// The Docker context to use. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
     #[arg(long, value_name = "NAME", help_heading = "Deployment")]
     pub(crate) docker_context: Option<String>,
@@ -115,7 +130,14 @@ fn memory_bytes(text: &str) -> Result<u64, String> {
     provisioning_core::quantity::memory_bytes(text).map_err(|error| error.to_string())
 }
 
-fn grants(text: &str) -> Result<Grants, String> {
+fn kept_bytes(text: &str) -> Result<u64, String> {
+    match memory_bytes(text)? {
+        bytes if bytes < Retention::LEAST_BYTES => Err("keep `1m` or more, or nothing with `--no-audit`".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+pub(super) fn grants(text: &str) -> Result<Grants, String> {
     text.parse().map_err(|error: crate::policy::grants::GrantError| error.to_string())
 }
 

@@ -4,14 +4,15 @@
 //! A plan is a forecast. What a component may do is bounded by the envelope, not by its plan.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
+use provisioning_core::policy::Decision;
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Status;
-use super::assemble::{Assembled, Mode, assemble};
+use super::assemble::{Assembled, Mode, Observers, assemble_observed};
 use super::options::ServerOptions;
 use crate::capability::container_runtime::Request;
 use crate::capability::container_runtime::docker;
@@ -19,6 +20,7 @@ use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::catalog::Entry;
 use crate::lease::Reaper;
+use crate::policy::enforcement::DecisionSink;
 use crate::provision::{Endpoint, Provision as _, ProvisionError};
 
 /// How a plan is shown.
@@ -63,6 +65,26 @@ struct Step {
     server: String,
     tool: Option<String>,
     planned: Planned,
+    decisions: Vec<Decision>,
+}
+
+/// Keeps the decisions of the policies, each once in a step.
+#[derive(Default)]
+struct Decisions(Mutex<Vec<Decision>>);
+
+impl Decisions {
+    fn take(&self) -> Vec<Decision> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl DecisionSink for Decisions {
+    fn decided(&self, _server: Option<&str>, decision: &Decision) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if decision.is_notable() && !known.contains(decision) {
+            known.push(decision.clone());
+        }
+    }
 }
 
 /// Plans the enabled servers, or `only` some of them, and prints the plan.
@@ -75,28 +97,37 @@ pub(super) async fn show(
     super::log_to_stderr(options.verbosity, true);
     let reaper = Reaper::new();
     let recorder = Arc::new(PlanRuntime::new("docker", reaper.clone()));
-    let assembled = assemble(options, Mode::Plan(Arc::clone(&recorder)), reaper).await?;
+    let decisions = Arc::new(Decisions::default());
+    let observers = Observers { decisions: Some(Arc::clone(&decisions) as _), ..Observers::default() };
+    let assembled = assemble_observed(options, Mode::Plan(Arc::clone(&recorder)), reaper, observers).await?;
     check(&assembled)?;
     if let Some(unknown) = only.iter().find(|name| assembled.loaded.servers.iter().all(|server| server.name != **name))
     {
         anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
     }
     assembled.provisioner.ready().await?;
+    let component = decisions.take();
     let mut steps = Vec::new();
     for server in assembled.loaded.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
-        steps.extend(plan_server(&assembled, &recorder, &server.name, &server.entry).await);
+        steps.extend(plan_server(&assembled, &recorder, &decisions, &server.name, &server.entry).await);
     }
     match format {
-        Format::Text => print!("{}", text(&steps)),
-        Format::Yaml => print!("{}", serde_saphyr::to_string(&document(&steps)?)?),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&steps)?)?),
+        Format::Text => print!("{}{}", component_text(&options.provisioner, &component), text(&steps)),
+        Format::Yaml => print!("{}", serde_saphyr::to_string(&document(&component, &steps)?)?),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&component, &steps)?)?),
     }
     let refused = steps.iter().any(|step| matches!(step.planned, Planned::Refused(_)));
     assembled.finish().await;
     Ok(if refused { Status::Partial } else { Status::Success })
 }
 
-async fn plan_server(assembled: &Assembled, recorder: &PlanRuntime, name: &str, entry: &Entry) -> Vec<Step> {
+async fn plan_server(
+    assembled: &Assembled,
+    recorder: &PlanRuntime,
+    decisions: &Decisions,
+    name: &str,
+    entry: &Entry,
+) -> Vec<Step> {
     let provisioner = &assembled.provisioner;
     let tools: Vec<_> = entry.tools.iter().filter(|tool| tool.container.is_some()).collect();
     let mut steps = Vec::new();
@@ -109,7 +140,7 @@ async fn plan_server(assembled: &Assembled, recorder: &PlanRuntime, name: &str, 
             },
             Err(error) => Planned::Refused(error.to_string()),
         };
-        Step { server: name.to_owned(), tool: tool.map(str::to_owned), planned }
+        Step { server: name.to_owned(), tool: tool.map(str::to_owned), planned, decisions: decisions.take() }
     };
     if !entry.is_poci() {
         let endpoint = match provisioner.pre_validate(name).await {
@@ -171,8 +202,20 @@ fn text(steps: &[Step]) -> String {
             }
             Planned::Container(request) => writeln!(out, "{what}: {}", container_text(request)),
         };
+        step.decisions.iter().filter(|decision| decision.is_allowed()).for_each(|decision| {
+            let _ = writeln!(out, "  policy    {decision}");
+        });
     }
     out
+}
+
+/// What the policies decided about the component itself.
+fn component_text(name: &str, decisions: &[Decision]) -> String {
+    if decisions.is_empty() {
+        return String::new();
+    }
+    let lines: String = decisions.iter().map(|decision| format!("  policy    {decision}\n")).collect();
+    format!("provisioner {name}\n{lines}")
 }
 
 fn container_text(request: &Request) -> String {
@@ -218,7 +261,7 @@ fn container_text(request: &Request) -> String {
 }
 
 /// The plan as data: for containers the very request that the engine would get, with names in place of values.
-fn document(steps: &[Step]) -> anyhow::Result<Json> {
+fn document(component: &[Decision], steps: &[Step]) -> anyhow::Result<Json> {
     let steps = steps.iter().map(|step| {
         let mut item = json!({ "server": step.server });
         let Some(fields) = item.as_object_mut() else { return Ok(item) };
@@ -239,9 +282,16 @@ fn document(steps: &[Step]) -> anyhow::Result<Json> {
                 fields.insert("create".to_owned(), rendered)
             }
         };
+        if !step.decisions.is_empty() {
+            fields.insert("decisions".to_owned(), serde_json::to_value(&step.decisions)?);
+        }
         Ok(item)
     });
-    Ok(json!({ "plan": steps.collect::<anyhow::Result<Vec<_>>>()? }))
+    let plan = steps.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(match component.is_empty() {
+        true => json!({ "plan": plan }),
+        false => json!({ "provisioner": { "decisions": component }, "plan": plan }),
+    })
 }
 
 fn embedded(request: &Request) -> Json {

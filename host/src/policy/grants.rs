@@ -4,9 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use provisioning_core::Bounds;
+use provisioning_core::host::Host;
+use provisioning_core::image::ImageRef;
+use provisioning_core::policy::glob::NamePattern;
+use provisioning_core::policy::{Policies, Who};
+use provisioning_core::volume::is_volume_name;
 use thiserror::Error;
 
 /// An interface of the contract that carries authority.
@@ -82,12 +88,52 @@ impl Grants {
     pub fn extend(&mut self, other: Self) {
         self.interfaces.extend(other.interfaces);
         self.wasi.extend(other.wasi);
-        let Bounds { rewrite_image, rewrite_command, add_env, add_mount, add_label } = other.bounds;
-        self.bounds.rewrite_image.extend(rewrite_image);
-        self.bounds.rewrite_command |= rewrite_command;
-        self.bounds.add_env.extend(add_env);
-        self.bounds.add_mount.extend(add_mount);
-        self.bounds.add_label.extend(add_label);
+        self.bounds.extend(other.bounds);
+    }
+
+    /// What is granted and what the policies let this component use of it.
+    #[must_use]
+    pub fn within(mut self, policies: &Policies, who: Who<'_>) -> Self {
+        self.interfaces.retain(|interface| policies.interface(who, interface.name()).is_allowed());
+        self.wasi.retain(|package| policies.interface(who, package).is_allowed());
+        self
+    }
+
+    /// What it may import, as written after `--grant`.
+    pub fn reach(&self) -> Vec<String> {
+        self.interfaces.iter().map(ToString::to_string).chain(self.wasi.iter().cloned()).collect()
+    }
+
+    /// How far it may leave what the catalog entry allows, as written after `--grant`.
+    pub fn beyond_the_entry(&self) -> Vec<String> {
+        let Bounds {
+            rewrite_image,
+            rewrite_command,
+            add_argument,
+            rewrite_user,
+            add_env,
+            add_mount,
+            add_label,
+            add_host,
+        } = &self.bounds;
+        let bounded = [
+            ("rewrite-image", rewrite_image),
+            ("rewrite-user", rewrite_user),
+            ("add-argument", add_argument),
+            ("add-env", add_env),
+            ("add-mount", add_mount),
+            ("add-label", add_label),
+            ("add-host", add_host),
+        ];
+        let bounded = bounded.iter().flat_map(|(name, all)| all.iter().map(move |bound| format!("{name}={bound}")));
+        rewrite_command.then(|| "rewrite-command".to_owned()).into_iter().chain(bounded).collect()
+    }
+
+    /// All of it, as written after `--grant`. Reading these again gives the same grants.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.reach();
+        names.extend(self.beyond_the_entry());
+        names
     }
 
     fn add(&mut self, grant: &str) -> Result<(), GrantError> {
@@ -106,16 +152,60 @@ impl Grants {
                 return Ok(());
             }
             "rewrite-image" => &mut self.bounds.rewrite_image,
+            "rewrite-user" => &mut self.bounds.rewrite_user,
+            "add-argument" => &mut self.bounds.add_argument,
             "add-env" => &mut self.bounds.add_env,
             "add-mount" => &mut self.bounds.add_mount,
             "add-label" => &mut self.bounds.add_label,
+            "add-host" => &mut self.bounds.add_host,
             _ => return Err(GrantError::Unknown(grant.to_owned())),
         };
         if bound.is_empty() {
             return Err(GrantError::NoBound(name.to_owned()));
         }
+        if let Some(reason) = wrong_bound(name, bound) {
+            return Err(GrantError::WrongBound { grant: name.to_owned(), bound: bound.to_owned(), reason });
+        }
         bounds.insert(bound.to_owned());
         Ok(())
+    }
+}
+
+/// Why a bound would cover nothing, or not what it looks like.
+fn wrong_bound(name: &str, bound: &str) -> Option<String> {
+    let pattern = || bound.parse::<NamePattern>().err().map(|error| error.reason);
+    match name {
+        "rewrite-image" => {
+            let place = bound.trim_end_matches('/');
+            let (registry, repository) = place.split_once('/').unwrap_or((place, "x"));
+            let image = format!("{registry}/{repository}:x");
+            let named = registry.contains(['.', ':']) || registry == "localhost";
+            match image.parse::<ImageRef>() {
+                Ok(_) if named => None,
+                Ok(_) => Some(format!("names no registry; write `docker.io/{place}`")),
+                Err(error) => Some(error.reason.to_owned()),
+            }
+        }
+        "add-argument" | "add-env" => pattern(),
+        "add-mount" => {
+            let (source, target) = bound.split_once(':').unwrap_or((bound, "/x"));
+            let plain = is_volume_name(source) && target.starts_with('/') && !target.contains(':');
+            (!plain).then(|| "is not `VOLUME` or `VOLUME:/path`".to_owned())
+        }
+        "add-host" => {
+            let parts = bound.split_once(':');
+            let address = |text: &str| text == "host-gateway" || text.parse::<IpAddr>().is_ok();
+            let plain = parts.is_some_and(|(name, at)| matches!(name.parse(), Ok(Host::Name(_))) && address(at));
+            (!plain).then(|| "is not `NAME:ADDRESS`".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The grants as they are written, in a fixed order.
+impl fmt::Display for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names().join(","))
     }
 }
 
@@ -137,13 +227,24 @@ pub enum GrantError {
     /// No such grant.
     #[error(
         "there is no grant `{0}`; interfaces: {interfaces}; with bounds: rewrite-image=REGISTRY[/REPOSITORY], \
-         rewrite-command, add-env=NAME, add-mount=VOLUME, add-label=PREFIX; WASI: wasi:PACKAGE",
+         rewrite-command, rewrite-user=USER, add-argument=PATTERN, add-env=PATTERN, add-mount=VOLUME[:/PATH], \
+         add-label=PREFIX, add-host=NAME:ADDRESS; WASI: wasi:PACKAGE",
         interfaces = Interface::ALL.map(Interface::name).join(", ")
     )]
     Unknown(String),
     /// A grant that must be bounded is not.
     #[error("grant `{0}` needs a bound: write `{0}=…`")]
     NoBound(String),
+    /// The bound is not what the grant can be bounded by.
+    #[error("the bound `{bound}` of grant `{grant}` {reason}")]
+    WrongBound {
+        /// The grant.
+        grant: String,
+        /// The bound.
+        bound: String,
+        /// What is wrong, and what to write.
+        reason: String,
+    },
 }
 
 #[cfg(test)]
@@ -156,6 +257,28 @@ mod tests {
         assert_eq!(grants.interfaces, [Interface::ContainerRuntime, Interface::Log].into());
         assert_eq!(grants.bounds.rewrite_image, ["registry.local".to_owned()].into());
         assert_eq!("".parse(), Ok(Grants::default()));
+        assert_eq!(grants.names(), ["container-runtime", "log", "rewrite-image=registry.local"]);
+    }
+
+    #[test]
+    fn grants_are_written_as_they_are_read() {
+        let all = "log,wasi:io,rewrite-command,rewrite-image=h.example/a,rewrite-user=65532,add-argument=--log=*,\
+                   add-env=TEAM_*,add-mount=cache:/cache,add-label=team.,add-host=db.local:10.0.0.1";
+        assert_eq!(all.parse::<Grants>().unwrap().to_string(), all);
+    }
+
+    #[test]
+    fn a_bound_that_covers_nothing_is_refused() {
+        for grant in [
+            "rewrite-image=mcp",
+            "rewrite-image=H.example",
+            "add-env=**",
+            "add-mount=/etc",
+            "add-host=db",
+            "add-host=a:b",
+        ] {
+            assert!(matches!(grant.parse::<Grants>(), Err(GrantError::WrongBound { .. })), "{grant}");
+        }
     }
 
     #[test]

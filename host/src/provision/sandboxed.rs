@@ -17,13 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Endpoint, Provision, ProvisionError, Remote};
+use crate::audit::{Audit, Loaded};
+use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
+use crate::lease::Reaper;
+use crate::policy::enforcement::Enforcement;
 use crate::policy::grants::Grants;
 use crate::resolve::{ResolveError, ServerScope, ServerSettings, ToolCall};
 use crate::sandbox::Limits;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, ServerSpec, Session};
-use crate::sandbox::component::{Provisioner, Source};
+use crate::sandbox::component::{LoadError, Provisioner, Source};
 use crate::sandbox::engine::Engine;
 use crate::sandbox::operation::{Environment, OperationError, Outcome, Task, text};
 use crate::secrets;
@@ -50,8 +54,12 @@ pub struct Setup {
     pub limits: Limits,
     /// Told how image pulls go on.
     pub progress: Arc<dyn ImageProgress>,
-    /// True if this is a forecast: nothing is prepared, started or read.
+    /// Where operations and their calls are recorded.
+    pub audit: Audit,
+    /// True if this is a forecast: no secret's text is read. The component cannot tell.
     pub dry_run: bool,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
 }
 
 /// Provisions servers through a component.
@@ -64,6 +72,7 @@ pub struct SandboxedProvisioner {
     startup_timeout: Duration,
     tool_timeout: Duration,
     progress: Arc<dyn ImageProgress>,
+    dry_run: bool,
     compiling: OnceLock<Compiling>,
     loaded: OnceCell<Result<Arc<Provisioner>, ProvisionError>>,
     /// The keys of catalog entries that were warned about, each once.
@@ -83,14 +92,20 @@ impl SandboxedProvisioner {
             component: setup.component,
             grants: setup.grants,
             environment: Environment {
-                session: Session { id: setup.session, dry_run: setup.dry_run },
+                // The session of a forecast is the same each time, by which a component would know it.
+                session: Session { id: if setup.dry_run { some_session() } else { setup.session.clone() } },
+                labelled: setup.session,
                 runtime: setup.runtime,
                 limits: setup.limits,
+                audit: setup.audit,
+                enforcement: setup.enforcement,
+                rehearsal: false,
             },
             servers: RwLock::new(by_name(setup.servers)),
             startup_timeout: setup.startup_timeout,
             tool_timeout: setup.tool_timeout,
             progress: setup.progress,
+            dry_run: setup.dry_run,
             compiling: OnceLock::new(),
             loaded: OnceCell::new(),
             warned: Mutex::default(),
@@ -125,12 +140,15 @@ impl SandboxedProvisioner {
         let begin = || {
             let (engine, source, grants) = (self.engine.clone(), self.component.clone(), self.grants.clone());
             let (name, limit) = (self.component.to_string(), self.environment.limits.compile_time);
-            let work = tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, grants));
+            let policies = Arc::clone(&self.environment.enforcement.policies);
+            let load = move || Provisioner::load_under(&engine, &source, grants, &policies);
+            let work = tokio::task::spawn_blocking(load);
             let compiling = async move {
                 match tokio::time::timeout(limit, work).await {
-                    Ok(Ok(loaded)) => {
-                        loaded.map(Arc::new).map_err(|error| ProvisionError::Component(error.to_string()))
-                    }
+                    Ok(Ok(loaded)) => loaded.map(Arc::new).map_err(|error| match error {
+                        LoadError::Refused { .. } => ProvisionError::Denied(error.to_string()),
+                        error => ProvisionError::Component(error.to_string()),
+                    }),
                     Ok(Err(panic)) => {
                         Err(ProvisionError::Component(format!("loading provisioner `{name}` failed: {panic}")))
                     }
@@ -146,17 +164,36 @@ impl SandboxedProvisioner {
     }
 
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
-        let provisioner = self.compiled().await?;
+        let compiled = self.compiled().await;
+        self.record_load(&compiled);
+        let provisioner = compiled?;
         tracing::info!(component = provisioner.source, digest = provisioner.digest, "provisioner loaded");
+        // Told once; what refuses it was an error before.
+        drop(self.environment.enforcement.all(None, provisioner.decisions.clone()));
         let servers: Vec<Arc<ServerSettings>> = {
             let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
             servers.values().cloned().collect()
         };
+        let policies = &self.environment.enforcement.policies;
+        let permitted = servers.into_iter().filter(|server| policies.server(&server.name).is_allowed());
         // An entry that is wrong fails its own server later, not the session.
-        let specs = servers.into_iter().filter_map(|server| server_spec(&ServerScope::new(server, None)).ok());
+        let specs = permitted.filter_map(|server| self.spec(&provisioner, &ServerScope::new(server, None)).ok());
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(provisioner)
+    }
+
+    /// What is recorded of grants and limits is what the policies left of them, if the component was loaded.
+    fn record_load(&self, compiled: &Result<Arc<Provisioner>, ProvisionError>) {
+        let loaded = compiled.as_ref().ok();
+        let limits = self.environment.limits;
+        self.environment.audit.loaded(|| Loaded {
+            component: self.component.to_string(),
+            digest: loaded.map(|provisioner| provisioner.digest.clone()),
+            grants: loaded.map_or(&self.grants, |provisioner| provisioner.grants()).names(),
+            limits: loaded.map_or(limits, |provisioner| provisioner.limits(limits)).into(),
+            error: compiled.as_ref().err().map(ToString::to_string),
+        });
     }
 
     /// Gives the component the advice that the session ends. Everything is released in any case.
@@ -176,8 +213,11 @@ impl SandboxedProvisioner {
     /// Why not.
     pub async fn pre_validate(&self, server: &str) -> Result<(), ProvisionError> {
         let scope = self.scope(server, None)?;
-        let task = Task::PreValidate(server_spec(&scope).map_err(|error| ProvisionError::Invalid(error.to_string()))?);
-        self.run(self.ready().await?, Some(scope), task, self.startup_timeout, CancellationToken::new()).await?;
+        self.permit(&scope)?;
+        let provisioner = self.ready().await?;
+        let spec = self.spec(provisioner, &scope).map_err(|error| ProvisionError::Invalid(error.to_string()))?;
+        let task = Task::PreValidate(spec);
+        self.run(provisioner, Some(scope), task, self.startup_timeout, CancellationToken::new()).await?;
         Ok(())
     }
 
@@ -185,12 +225,87 @@ impl SandboxedProvisioner {
         Ok(Arc::new(ServerScope::new(self.settings(server)?, call)))
     }
 
-    /// Waits for the image of a server or tool that runs in a container.
+    /// What the component is told of a server, with the ceilings that the policies leave.
+    fn spec(&self, provisioner: &Provisioner, scope: &ServerScope) -> Result<ServerSpec, ResolveError> {
+        let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
+        scope.lower(&self.environment.enforcement.policies, who);
+        server_spec(scope)
+    }
+
+    /// Whether the policies let the server run. Its component is not even asked otherwise.
+    fn permit(&self, scope: &ServerScope) -> Result<(), ProvisionError> {
+        let enforcement = &self.environment.enforcement;
+        enforcement
+            .all(Some(scope.name()), vec![enforcement.policies.server(scope.name())])
+            .map_err(|denied| ProvisionError::Denied(denied.to_string()))
+    }
+
+    /// Makes the component ready, and the image that it will ask for when it is given the task, which comes back.
+    async fn both_ready(
+        &self,
+        scope: &Arc<ServerScope>,
+        task: impl FnOnce(ServerSpec) -> Task + Send,
+        cancel: &CancellationToken,
+    ) -> Result<(&Arc<Provisioner>, Task), ProvisionError> {
+        self.permit(scope)?;
+        // The image may be fetched while the component is still being compiled.
+        let (provisioner, fetched) = tokio::join!(self.ready(), self.fetch(scope, cancel));
+        let provisioner = provisioner?;
+        fetched?;
+        let task = task(self.spec(provisioner, scope)?);
+        if self.rewrites_images() && !self.dry_run && !matches!(scope.remote_transport(), Ok(Some(_))) {
+            self.rehearse(provisioner, scope, task.clone(), cancel).await?;
+        }
+        Ok((provisioner, task))
+    }
+
+    /// Whether the component may take images from elsewhere than the catalog says.
+    fn rewrites_images(&self) -> bool {
+        !self.grants.bounds.rewrite_image.is_empty()
+    }
+
+    /// Waits for the image of a server or tool that runs in a container. One that must not run is not fetched either;
+    /// the component may ask for another one.
     async fn fetch(&self, scope: &ServerScope, cancel: &CancellationToken) -> Result<(), ProvisionError> {
         let Some(image) = scope.image() else { return Ok(()) };
-        if self.environment.session.dry_run || matches!(scope.remote_transport(), Ok(Some(_))) {
+        // What may be taken from elsewhere must not be fetched from where the operator does not want it.
+        if self.rewrites_images() || matches!(scope.remote_transport(), Ok(Some(_))) {
             return Ok(());
         }
+        let policies = &self.environment.enforcement.policies;
+        // Which rules hold depends on the component, so that it must be known before.
+        if !policies.is_empty() {
+            let who = self.ready().await?.who(Some(scope.name()), Some(scope.kind()));
+            if !policies.holding(who).image(image).is_allowed() {
+                return Ok(());
+            }
+        }
+        self.pull(image, cancel).await
+    }
+
+    /// Fetches the images that a component which may take them from elsewhere asks for. It is given the task with a
+    /// runtime that only records; what it does then is judged as always.
+    async fn rehearse(
+        &self,
+        provisioner: &Arc<Provisioner>,
+        scope: &Arc<ServerScope>,
+        task: Task,
+        cancel: &CancellationToken,
+    ) -> Result<(), ProvisionError> {
+        let recorder = Arc::new(PlanRuntime::new(self.environment.runtime.name(), Reaper::new()));
+        let environment =
+            Environment { runtime: Arc::clone(&recorder) as _, rehearsal: true, ..self.environment.clone() };
+        let run = provisioner.run(environment, Some(Arc::clone(scope)), task, cancel.clone());
+        self.within(self.startup_timeout, run, cancel).await?;
+        let images: BTreeSet<String> = recorder.take().into_iter().map(|request| request.spec.image).collect();
+        for image in images {
+            self.pull(&image, cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until an image is there.
+    async fn pull(&self, image: &str, cancel: &CancellationToken) -> Result<(), ProvisionError> {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(ProvisionError::Cancelled),
@@ -207,6 +322,16 @@ impl SandboxedProvisioner {
         cancel: CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
         let run = provisioner.run(self.environment.clone(), scope, task, cancel.clone());
+        self.within(limit, run, &cancel).await
+    }
+
+    /// Waits for an operation, for a limited time.
+    async fn within(
+        &self,
+        limit: Duration,
+        run: impl Future<Output = Result<Outcome, OperationError>>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, ProvisionError> {
         match tokio::time::timeout(limit, run).await {
             Ok(Err(OperationError::Stopped { .. })) if cancel.is_cancelled() => Err(ProvisionError::Cancelled),
             Ok(outcome) => Ok(outcome?),
@@ -245,7 +370,7 @@ impl SandboxedProvisioner {
     async fn remote(&self, scope: &ServerScope, handle: RemoteHandle) -> Result<Remote, ProvisionError> {
         let settings = self.settings(scope.name())?;
         let read = async |value: &provisioning_core::Value| {
-            if self.environment.session.dry_run {
+            if self.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
             }
             secrets::materialise(value, &*settings.secrets)
@@ -263,19 +388,21 @@ impl SandboxedProvisioner {
 #[async_trait]
 impl Provision for SandboxedProvisioner {
     fn admit(&self, server: &str) -> Result<(), ProvisionError> {
-        Ok(self.scope(server, None)?.admitted()?)
+        self.scope(server, None)?.admitted()?;
+        // Asked often, so that nobody is told; `permit` tells when it comes to it.
+        match self.environment.enforcement.policies.server(server) {
+            decision if decision.is_allowed() => Ok(()),
+            denied => Err(ProvisionError::Denied(denied.to_string())),
+        }
     }
 
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
         let span = tracing::info_span!("provision", server);
         async {
             let scope = self.scope(server, None)?;
-            let spec = server_spec(&scope)?;
-            // The image may be fetched while the component is still being compiled.
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.fetch(&scope, &cancel));
-            let provisioner = provisioner?;
-            prepared?;
-            let task = Task::Provision(spec);
+            // What is wrong with the entry is said at once.
+            server_spec(&scope)?;
+            let (provisioner, task) = self.both_ready(&scope, Task::Provision, &cancel).await?;
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.startup_timeout, cancel).await? {
                 Outcome::Container(running) => {
                     self.warn_of_arguments(&scope).await;
@@ -290,6 +417,7 @@ impl Provision for SandboxedProvisioner {
     }
 
     async fn prepare(&self, server: &str, cancel: CancellationToken) -> Result<(), ProvisionError> {
+        self.admit(server)?;
         let settings = self.settings(server)?;
         let tools = settings.entry.tools.iter().filter(|tool| tool.container.is_some());
         let calls = tools.map(|tool| Some(ToolCall { tool: tool.clone(), arguments: Map::new() }));
@@ -317,11 +445,8 @@ impl Provision for SandboxedProvisioner {
                 )));
             };
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
-            let spec = server_spec(&scope)?;
-            let (provisioner, prepared) = tokio::join!(self.ready(), self.fetch(&scope, &cancel));
-            let provisioner = provisioner?;
-            prepared?;
-            let task = Task::RunTool(spec, tool.to_owned());
+            let (provisioner, task) =
+                self.both_ready(&scope, |spec| Task::RunTool(spec, tool.to_owned()), &cancel).await?;
             match self.run(provisioner, Some(Arc::clone(&scope)), task, self.tool_timeout, cancel).await? {
                 Outcome::Completed(completed) => {
                     self.warn_of_arguments(&scope).await;
@@ -337,6 +462,18 @@ impl Provision for SandboxedProvisioner {
 
 fn by_name(servers: Vec<ServerSettings>) -> Servers {
     servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect()
+}
+
+/// An identifier as real sessions have it.
+fn some_session() -> String {
+    use std::fmt::Write as _;
+    let mut random = [0_u8; 8];
+    // Without randomness it is as good as any.
+    let _ = getrandom::fill(&mut random);
+    random.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn no_such_outcome() -> ProvisionError {

@@ -1,11 +1,13 @@
 //! Loading a provisioner component: is it one, what does it want, and is all of that granted?
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
+use provisioning_core::policy::{Decision, Kind, Limit, Policies, RuleRef, Who};
 use provisioning_core::text::one_line;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -15,7 +17,8 @@ use wasmtime::component::types::ComponentItem;
 use super::bindings::AllCapabilitiesPre;
 use super::engine::Engine;
 use super::operation::State;
-use super::{linking, shape};
+use super::shape::{self, Unfolded};
+use super::{Limits, linking};
 use crate::policy::grants::{Grants, Interface};
 
 /// The package of the contract, as it stands in the names of interfaces.
@@ -39,12 +42,24 @@ pub enum Source {
     },
     /// A file.
     File(PathBuf),
+    /// A file that somebody agreed to.
+    Installed {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+        /// The SHA-256 that it must have, in hexadecimal.
+        digest: String,
+        /// What it may import at most: interfaces, and functions as `INTERFACE#FUNCTION`.
+        imports: Vec<String>,
+    },
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn { name, .. } => write!(f, "{name}"),
+            Self::Installed { name, .. } => write!(f, "{name}"),
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -90,6 +105,14 @@ pub enum LoadError {
         /// The grants that would allow them.
         remedy: String,
     },
+    /// A policy refuses it, or something that it imports.
+    #[error("`{component}` must not run: {decision}")]
+    Refused {
+        /// Which.
+        component: String,
+        /// The decision.
+        decision: Box<Decision>,
+    },
     /// It imports what this host does not have.
     #[error(
         "`{component}` imports `{import}`, which this gateway does not offer; it offers {PACKAGE} {VERSION} and WASI 0.2"
@@ -99,6 +122,17 @@ pub enum LoadError {
         component: String,
         /// The import.
         import: String,
+    },
+    /// It is not what somebody agreed to.
+    #[error(
+        "provisioner `{component}` is not what was agreed to when it was installed: {reason}; look at it with \
+         `docker-mcp provisioner inspect`, and install it again to agree"
+    )]
+    NotAgreed {
+        /// Which.
+        component: String,
+        /// What is different.
+        reason: String,
     },
     /// It does not fit together.
     #[error("`{component}` does not fit the contract {PACKAGE}@{VERSION}: {reason}")]
@@ -118,9 +152,15 @@ pub struct Provisioner {
     pub digest: String,
     pub(super) engine: Engine,
     /// How many instances it unfolds to.
-    pub(super) instances: u64,
+    pub(super) instances: Unfolded,
     pub(super) pre: AllCapabilitiesPre<State>,
     pub(super) grants: Grants,
+    /// The component's name, if it is part of the gateway.
+    pub(super) builtin: Option<String>,
+    /// What the policies make of its limits.
+    pub(super) ceilings: BTreeMap<Limit, (u64, RuleRef)>,
+    /// What the policies decided about it.
+    pub decisions: Vec<Decision>,
 }
 
 impl Provisioner {
@@ -130,8 +170,36 @@ impl Provisioner {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(engine: &Engine, source: &Source, grants: Grants) -> Result<Self, LoadError> {
+        Self::load_under(engine, source, grants, &Policies::default())
+    }
+
+    /// Like [`Provisioner::load`], if the policies let it run and use what it imports.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load_under(
+        engine: &Engine,
+        source: &Source,
+        grants: Grants,
+        policies: &Policies,
+    ) -> Result<Self, LoadError> {
         let component = source.to_string();
+        let refused = |decision: &Decision| LoadError::Refused {
+            component: component.clone(),
+            decision: Box::new(decision.clone()),
+        };
         let bytes = read(source).map_err(|source| LoadError::Read { component: component.clone(), source })?;
+        let digest = digest(&bytes);
+        let builtin = match source {
+            Source::BuiltIn { name, .. } => Some((*name).to_owned()),
+            Source::File(_) | Source::Installed { .. } => None,
+        };
+        let who = Who { digest: &digest, builtin: builtin.as_deref(), ..Who::default() };
+        // Before anything of it is compiled or run.
+        let mut decisions = vec![policies.component(who)];
+        if let Some(denied) = decisions.iter().find(|decision| !decision.is_allowed()) {
+            return Err(refused(denied));
+        }
         let not_a_component = |what: String| LoadError::NotAComponent { component: component.clone(), what };
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
@@ -139,6 +207,13 @@ impl Provisioner {
                 return Err(not_a_component("a core module, not a component".to_owned()));
             }
             _ => return Err(not_a_component("not WebAssembly".to_owned())),
+        }
+        let not_agreed = |reason: String| LoadError::NotAgreed { component: component.clone(), reason };
+        if let Source::Installed { path, digest: agreed, .. } = source
+            && digest != *agreed
+        {
+            let path = path.display();
+            return Err(not_agreed(format!("`{path}` has sha256:{digest} and not sha256:{agreed}")));
         }
         let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
         let compiled = compile(engine, &bytes).map_err(not_a_component)?;
@@ -150,28 +225,77 @@ impl Provisioner {
             return Err(LoadError::WrongWorld { component, exports });
         }
         // Imports of types alone need no linking and no grant.
-        let imports = kind
+        let imports: Vec<String> = kind
             .imports(wasmtime)
             .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
-            .map(|(name, _)| name.to_owned());
-        check_grants(&component, imports, &grants)?;
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        if let Source::Installed { imports: agreed, .. } = source
+            && let Some(new) = imports.iter().find(|import| !agreed.contains(import))
+        {
+            return Err(not_agreed(format!("it imports `{}`, which was not among its imports", one_line(new, SHOWN))));
+        }
+        check_grants(&component, imports.iter().cloned(), &grants)?;
+        for import in &imports {
+            let name = match need(import) {
+                Need::Interface(interface) => interface.name().to_owned(),
+                Need::Wasi(package) => package,
+                Need::Nothing | Need::NotOffered => continue,
+            };
+            decisions.push(policies.interface(who, &name));
+        }
+        if let Some(denied) = decisions.iter().find(|decision| !decision.is_allowed()) {
+            return Err(refused(denied));
+        }
+        let grants = grants.within(policies, who);
+        let ceilings = policies.limits(who);
         let mismatch =
             |error: wasmtime::Error| LoadError::Mismatch { component: component.clone(), reason: chain(&error) };
         let linker = linking::linker(engine, &grants).map_err(mismatch)?;
         let pre = linker.instantiate_pre(&compiled).and_then(AllCapabilitiesPre::new).map_err(mismatch)?;
-        Ok(Self { digest: digest(&bytes), source: component, engine: engine.clone(), instances, pre, grants })
+        Ok(Self {
+            digest,
+            source: component,
+            engine: engine.clone(),
+            instances,
+            pre,
+            grants,
+            builtin,
+            ceilings,
+            decisions,
+        })
+    }
+
+    /// What it is granted, and the policies let it use.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What one of its operations may use of these limits.
+    pub fn limits(&self, limits: Limits) -> Limits {
+        limits.lowered(&self.ceilings)
+    }
+
+    /// The component as policies know it, on behalf of a server or of none.
+    pub fn who<'a>(&'a self, server: Option<&'a str>, kind: Option<Kind>) -> Who<'a> {
+        Who { digest: &self.digest, builtin: self.builtin.as_deref(), server, kind }
     }
 }
 
 /// What an import needs.
-enum Need {
+pub(crate) enum Need {
+    /// It carries no authority.
     Nothing,
+    /// The grant of an interface.
     Interface(Interface),
+    /// The grant of a package of WASI.
     Wasi(String),
+    /// This host does not have it.
     NotOffered,
 }
 
-fn need(import: &str) -> Need {
+/// What the import with this full name needs.
+pub(crate) fn need(import: &str) -> Need {
     if import.starts_with("wasi:") {
         // The grant names the package: `wasi:io` for `wasi:io/streams@0.2.6`.
         return Need::Wasi(import.split(['/', '@']).next().unwrap_or(import).to_owned());
@@ -246,10 +370,10 @@ fn chain(error: &wasmtime::Error) -> String {
 }
 
 /// The bytes of a component. What is no file, or too large, is refused before it is read.
-fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
+pub(crate) fn read(source: &Source) -> std::io::Result<Cow<'static, [u8]>> {
     let path = match source {
         Source::BuiltIn { bytes, .. } => return Ok(Cow::Borrowed(bytes)),
-        Source::File(path) => path,
+        Source::File(path) | Source::Installed { path, .. } => path,
     };
     // Asked before opening: opening a pipe waits for somebody to write into it.
     let metadata = std::fs::metadata(path)?;

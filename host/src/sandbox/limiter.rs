@@ -6,9 +6,10 @@ use wasmtime::ResourceLimiter;
 use super::Limits;
 
 /// What a guest may still grow by.
+#[derive(Clone, Copy)]
 pub(super) struct Growth {
-    memory_bytes: usize,
-    table_elements: usize,
+    pub(super) memory_bytes: usize,
+    pub(super) table_elements: usize,
     instances: usize,
 }
 

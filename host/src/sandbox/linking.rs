@@ -1,13 +1,13 @@
 //! Links a component with exactly the interfaces that it is granted. What is not granted does not exist for it:
 //! nothing is stubbed and nothing is defined as a trap.
 
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 
 use super::bindings::mcp_gateway::provisioning as wit;
 use super::engine::Engine;
 use super::operation::State;
 use super::waiting::make_interruptible;
-use crate::capability::Context;
+use crate::capability::recorded::{Recorded, Recording};
 use crate::policy::grants::{Grants, Interface};
 
 /// Whether this host has a backend for the interface at all.
@@ -17,9 +17,9 @@ pub(super) fn offers(interface: Interface) -> bool {
 
 /// A linker with the interfaces that carry no authority and those that are granted.
 pub(super) fn linker(engine: &Engine, grants: &Grants) -> wasmtime::Result<Linker<State>> {
-    type Data = HasSelf<Context>;
-    fn context(state: &mut State) -> &mut Context {
-        &mut state.context
+    type Data = Recording;
+    fn context(state: &mut State) -> Recorded<'_> {
+        Recorded(&mut state.context)
     }
     let mut linker = Linker::new(engine.wasmtime());
     wit::types::add_to_linker::<State, Data>(&mut linker, context)?;

@@ -19,9 +19,13 @@ use super::engine::TICK;
 use super::limiter::Growth;
 use super::waiting::Waiting;
 use super::{Limits, Stop};
+use crate::audit::record::Used;
+use crate::audit::{Audit, Ending, Operation, Subject};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, Running};
+use crate::capability::recorded::case;
 use crate::capability::remote_endpoint::RemoteHandle;
 use crate::capability::{Allowance, Context};
+use crate::policy::enforcement::Enforcement;
 use crate::resolve::ServerScope;
 
 /// What a store holds.
@@ -62,6 +66,20 @@ pub enum Task {
     RunTool(ServerSpec, String),
     /// The advice at the end of a session.
     Shutdown,
+}
+
+impl Task {
+    /// What it is called in the audit log.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Initialize(_) => "initialize",
+            Self::PreValidate(_) => "pre-validate",
+            Self::Provision(_) => "provision",
+            Self::RunTool(..) => "run-tool",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// What came of it.
@@ -119,12 +137,20 @@ pub fn text(error: &Error) -> &str {
 /// What an operation runs with.
 #[derive(Clone)]
 pub struct Environment {
-    /// The session.
+    /// The session, as the component is told.
     pub session: Session,
+    /// The session that what is created belongs to.
+    pub labelled: String,
     /// Where containers run.
     pub runtime: Arc<dyn ContainerRuntime>,
     /// The limits.
     pub limits: Limits,
+    /// Where operations and their calls are recorded.
+    pub audit: Audit,
+    /// The policies, and who is told of decisions.
+    pub enforcement: Enforcement,
+    /// True if the component is only asked what it would do, before it is asked to do it.
+    pub rehearsal: bool,
 }
 
 impl Provisioner {
@@ -160,15 +186,26 @@ impl Provisioner {
         task: Task,
         cancel: CancellationToken,
     ) -> Result<Outcome, OperationError> {
-        let session = environment.session.clone();
+        let (session, limits) = (environment.session.clone(), self.limits(environment.limits));
+        let mut audit = environment.audit.operation(|| {
+            let name = if environment.rehearsal { "rehearse" } else { task.name() };
+            self.subject(name, scope.as_deref())
+        });
         let room = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Stop::Cancelled.into()),
-            room = self.engine.room_for(self.instances) => room,
+            room = self.engine.room_for(self.instances.all) => room,
         };
-        let _room = room.map_err(|error| self.explain(&error))?;
+        let _room = match room {
+            Ok(room) => room,
+            Err(error) => {
+                let result = Err(self.explain(&error));
+                audit.end(|| ending(&result), Used::default);
+                return result;
+            }
+        };
         let _ticking = self.engine.ticking();
-        let mut store = self.store(environment, scope, cancel);
+        let mut store = self.store(environment, scope, cancel, audit);
         let result = async {
             let instance = self.pre.instantiate_async(&mut store).await?;
             let guest = instance.mcp_gateway_provisioning_provisioner();
@@ -182,7 +219,39 @@ impl Provisioner {
             guest_ticks_left = store.data().guest_ticks_left,
             "operation ended"
         );
-        result.unwrap_or_else(|error| Err(self.explain(&error)))
+        let result = result.unwrap_or_else(|error| Err(self.explain(&error)));
+        let used = self.used(store.data(), &limits);
+        store.data_mut().context.audit.end(|| ending(&result), || used);
+        result
+    }
+
+    /// What the audit log says of an operation.
+    fn subject(&self, task: &'static str, scope: Option<&ServerScope>) -> Subject {
+        Subject {
+            task,
+            server: scope.map(|scope| scope.name().to_owned()),
+            tool: scope.and_then(ServerScope::tool).map(str::to_owned),
+            component: self.source.clone(),
+            digest: self.digest.clone(),
+        }
+    }
+
+    /// What the guest used of its limits.
+    fn used(&self, state: &State, limits: &Limits) -> Used {
+        let left = &state.context.allowance;
+        let of = |limit: usize, left: usize| (limit - left.min(limit)) as u64;
+        Used {
+            memory_bytes: of(limits.memory_bytes, state.growth.memory_bytes),
+            table_elements: of(limits.table_elements, state.growth.table_elements),
+            instances: self.instances.core,
+            handles: state.context.most_handles as u64,
+            guest_ms: (ticks(limits) - state.guest_ticks_left) * TICK_MILLISECONDS,
+            host_calls: u64::from(limits.host_calls - left.host_calls),
+            copied_bytes: 0,
+            value_bytes: of(limits.value_bytes, left.least_value_bytes),
+            containers: u64::from(limits.containers - left.containers),
+            log_lines: u64::from(limits.log_lines - left.log_lines),
+        }
     }
 
     fn store(
@@ -190,32 +259,34 @@ impl Provisioner {
         environment: Environment,
         scope: Option<Arc<ServerScope>>,
         cancel: CancellationToken,
+        audit: Operation,
     ) -> Store<State> {
         use crate::policy::grants::Interface::SecretResolver;
-        let limits = environment.limits;
+        let limits = self.limits(environment.limits);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let context = Context {
             table,
             scope,
             runtime: environment.runtime,
+            component: (self.digest.clone(), self.builtin.clone()),
             bounds: self.grants.bounds.clone(),
+            enforcement: environment.enforcement,
             secrets_granted: self.grants.interfaces.contains(&SecretResolver),
-            session: environment.session.id,
+            session: environment.labelled,
             cancel,
             allowance: Allowance {
                 host_calls: limits.host_calls,
                 log_lines: limits.log_lines,
                 value_bytes: limits.value_bytes,
+                least_value_bytes: limits.value_bytes,
                 containers: limits.containers,
             },
+            most_handles: 0,
+            audit,
+            decision: None,
         };
-        let state = State {
-            context,
-            growth: Growth::new(&limits),
-            wasi: None,
-            guest_ticks_left: u64::try_from(limits.guest_time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX),
-        };
+        let state = State { context, growth: Growth::new(&limits), wasi: None, guest_ticks_left: ticks(&limits) };
         let mut store = Store::new(self.engine.wasmtime(), state);
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(limits.copied_bytes);
@@ -244,6 +315,23 @@ impl Provisioner {
         // Without the backtrace, which is for developers of the component.
         tracing::debug!(component, "{error:?}");
         OperationError::Trapped { component, reason: one_line(&error.root_cause().to_string(), MAX_TEXT) }
+    }
+}
+
+/// How many ticks a guest may compute.
+fn ticks(limits: &Limits) -> u64 {
+    u64::try_from(limits.guest_time.as_millis()).unwrap_or(u64::MAX) / TICK_MILLISECONDS
+}
+
+const TICK_MILLISECONDS: u64 = TICK.as_millis() as u64;
+
+/// How an operation ended, for the audit log.
+fn ending(result: &Result<Outcome, OperationError>) -> Ending {
+    match result {
+        Ok(_) => Ending::ok(),
+        Err(OperationError::Refused(error)) => Ending::failed(case(error), text(error)),
+        Err(error @ OperationError::Stopped { .. }) => Ending::failed("stopped", error.to_string()),
+        Err(error @ OperationError::Trapped { .. }) => Ending::failed("trapped", error.to_string()),
     }
 }
 

@@ -17,6 +17,10 @@ const DEPTH: usize = 32;
 /// a large table of cases has some thousands.
 const BLOCKS: usize = 10_000;
 
+/// How many bytes of types, names and wiring components may have. Each byte can become a hundred in memory; composed
+/// ones of large worlds have some hundred thousand.
+const DESCRIPTIONS: usize = 2 << 20;
+
 /// Why a component is not compiled.
 #[derive(Debug, Error)]
 pub(crate) enum Misshapen {
@@ -32,6 +36,9 @@ pub(crate) enum Misshapen {
     /// It is nested too deep.
     #[error("a component that is nested more than {DEPTH} levels deep")]
     TooDeep,
+    /// Its types alone would fill the machine.
+    #[error("a component with more than {} MiB of types and names", DESCRIPTIONS >> 20)]
+    Described,
     /// A function is nested too deep.
     #[error("a component with a function whose blocks are nested more than {BLOCKS} levels deep")]
     Blocks,
@@ -40,26 +47,41 @@ pub(crate) enum Misshapen {
     Passed,
 }
 
+/// How many instances something unfolds to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Unfolded {
+    /// Of modules and of components.
+    pub(crate) all: u64,
+    /// Of modules alone.
+    pub(crate) core: u64,
+}
+
 /// One component on the way to being parsed.
 #[derive(Default)]
 struct Level {
     /// What each component in its index space unfolds to.
-    components: Vec<u64>,
+    components: Vec<Unfolded>,
     /// What it unfolds to itself.
-    instances: u64,
+    instances: Unfolded,
 }
 
-/// Counts the instances that a component unfolds to.
+/// Counts the instances that a component unfolds to, of modules as well as of components.
 ///
 /// # Errors
 /// If that is too much, or cannot be told.
-pub(crate) fn check(bytes: &[u8]) -> Result<u64, Misshapen> {
+pub(crate) fn check(bytes: &[u8]) -> Result<Unfolded, Misshapen> {
     let mut levels: Vec<Level> = Vec::new();
-    let mut instances = 0;
+    let mut unfolded = Unfolded::default();
     // Modules are parsed as well, and end as components do.
     let mut modules = 0_usize;
+    let mut described = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload? {
+        let payload = payload?;
+        described = described.saturating_add(description(&payload));
+        if described > DESCRIPTIONS {
+            return Err(Misshapen::Described);
+        }
+        match payload {
             Payload::ModuleSection { .. } => modules += 1,
             Payload::Version { .. } if modules == 0 => {
                 if levels.len() == DEPTH {
@@ -70,19 +92,35 @@ pub(crate) fn check(bytes: &[u8]) -> Result<u64, Misshapen> {
             Payload::End(_) if modules > 0 => modules -= 1,
             Payload::End(_) => {
                 let done = levels.pop().ok_or(Misshapen::Dangling)?;
-                if done.instances > INSTANCES {
+                if done.instances.all > INSTANCES {
                     return Err(Misshapen::TooMany);
                 }
                 match levels.last_mut() {
                     Some(parent) => parent.components.push(done.instances),
-                    None => instances = done.instances,
+                    None => unfolded = done.instances,
                 }
             }
             Payload::CodeSectionEntry(body) => check_blocks(&body)?,
             other => step(&mut levels, &other)?,
         }
     }
-    Ok(instances)
+    Ok(unfolded)
+}
+
+/// How many bytes of a section are types, names and wiring of components.
+fn description(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::ComponentTypeSection(section) => section.range().len(),
+        Payload::ComponentImportSection(section) => section.range().len(),
+        Payload::ComponentExportSection(section) => section.range().len(),
+        Payload::ComponentAliasSection(section) => section.range().len(),
+        Payload::ComponentInstanceSection(section) => section.range().len(),
+        Payload::ComponentCanonicalSection(section) => section.range().len(),
+        Payload::CoreTypeSection(section) => section.range().len(),
+        Payload::InstanceSection(section) => section.range().len(),
+        Payload::TypeSection(section) => section.range().len(),
+        _ => 0,
+    }
 }
 
 fn check_blocks(body: &FunctionBody<'_>) -> Result<(), Misshapen> {
@@ -107,7 +145,7 @@ fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
         Payload::InstanceSection(section) => {
             for instance in section.clone() {
                 if let Instance::Instantiate { .. } = instance? {
-                    add(levels, own, 1)?;
+                    add(levels, own, Unfolded { all: 1, core: 1 })?;
                 }
             }
         }
@@ -115,7 +153,7 @@ fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
             for instance in section.clone() {
                 if let ComponentInstance::Instantiate { component_index, .. } = instance? {
                     let unfolded = component(levels, own, component_index)?;
-                    add(levels, own, unfolded.saturating_add(1))?;
+                    add(levels, own, Unfolded { all: unfolded.all.saturating_add(1), ..unfolded })?;
                 }
             }
         }
@@ -155,17 +193,18 @@ fn step(levels: &mut [Level], payload: &Payload<'_>) -> Result<(), Misshapen> {
     Ok(())
 }
 
-fn component(levels: &[Level], level: usize, index: u32) -> Result<u64, Misshapen> {
+fn component(levels: &[Level], level: usize, index: u32) -> Result<Unfolded, Misshapen> {
     levels.get(level).and_then(|level| level.components.get(index as usize)).copied().ok_or(Misshapen::Dangling)
 }
 
-fn push(levels: &mut [Level], level: usize, unfolded: u64) -> Result<(), Misshapen> {
+fn push(levels: &mut [Level], level: usize, unfolded: Unfolded) -> Result<(), Misshapen> {
     levels.get_mut(level).ok_or(Misshapen::Dangling)?.components.push(unfolded);
     Ok(())
 }
 
-fn add(levels: &mut [Level], level: usize, instances: u64) -> Result<(), Misshapen> {
-    let level = levels.get_mut(level).ok_or(Misshapen::Dangling)?;
-    level.instances = level.instances.saturating_add(instances);
+fn add(levels: &mut [Level], level: usize, more: Unfolded) -> Result<(), Misshapen> {
+    let instances = &mut levels.get_mut(level).ok_or(Misshapen::Dangling)?.instances;
+    instances.all = instances.all.saturating_add(more.all);
+    instances.core = instances.core.saturating_add(more.core);
     Ok(())
 }

@@ -46,9 +46,12 @@ fn generous() -> Bounds {
     Bounds {
         rewrite_image: set(&["registry.local", "ghcr.io/team", ""]),
         rewrite_command: true,
-        add_env: set(&["EXTRA", "A=B"]),
-        add_mount: set(&["cache", "/etc", "..", "C"]),
+        add_argument: set(&["--quiet", "", "**"]),
+        rewrite_user: set(&["65532", ""]),
+        add_env: set(&["EXTRA", "A=B", "TEAM_*", "ALL_PROXY"]),
+        add_mount: set(&["cache", "/etc", "..", "C", "other:/only"]),
         add_label: set(&["", "docker-mcp", "team."]),
+        add_host: set(&["db.local:10.0.0.9", "api.local:6.6.6.6"]),
     }
 }
 
@@ -70,7 +73,7 @@ fn mount(text: &str) -> VolumeMount {
 
 #[test]
 fn an_image_is_rewritten_only_below_what_was_granted() {
-    for image in ["registry.local/a/b:1", "registry.local/a", "ghcr.io/team:1", "ghcr.io/team/x@sha256:00"] {
+    for image in ["registry.local/a/b:1", "registry.local:443/a", "ghcr.io/team:1", "ghcr.io/team/x"] {
         allowed(|spec| spec.image = image.to_owned(), &generous());
         refused(|spec| spec.image = image.to_owned(), &Bounds::default());
     }
@@ -79,6 +82,9 @@ fn an_image_is_rewritten_only_below_what_was_granted() {
         "registry.localhost/a",
         "registry.local:5000/a",
         "registry.local@evil/a",
+        "registry.local/A",
+        "registry.local/\u{430}",
+        "registry.local/a@sha256:00",
         "registry.local/../etc/x",
         "registry.local/./x",
         "registry.local//x",
@@ -127,10 +133,31 @@ fn a_command_changes_only_with_the_grant() {
 }
 
 #[test]
+fn an_argument_is_added_without_changing_the_others() {
+    let bounds = Bounds { add_argument: ["--log=*".to_owned(), "-q".to_owned()].into(), ..Bounds::default() };
+    let put = |at: usize, text: &str| {
+        let mut command = envelope().command;
+        command.insert(at, Value::text(text));
+        command
+    };
+    for at in 0..=3 {
+        allowed(|spec| spec.command = put(at, "--log=x"), &bounds);
+        refused(|spec| spec.command = put(at, "--evil"), &bounds);
+        refused(|spec| spec.command = put(at, "--log=x"), &Bounds::default());
+    }
+    refused(|spec| spec.command = vec![Value::text("-q")], &bounds);
+    refused(|spec| spec.command.reverse(), &bounds);
+    let secret = Value::concat([&Value::text("--log="), &Value::secret("github.token")]);
+    refused(|spec| spec.command.push(secret), &bounds);
+}
+
+#[test]
 fn variables_are_added_by_name_and_set_once() {
     let add = |name: &str| (name.to_owned(), Value::text("x"));
     allowed(|spec| spec.environment.push(add("EXTRA")), &generous());
-    for name in ["EXTRA2", "extra", "A=B", "", "EXTRA\0", "TOKEN"] {
+    allowed(|spec| spec.environment.extend([add("TEAM_A"), add("ALL_PROXY")]), &generous());
+    // A pattern does not cover what decides where traffic goes or what code runs.
+    for name in ["EXTRA2", "extra", "A=B", "", "EXTRA\0", "TOKEN", "TEAM_HTTP_PROXY", "TEAM_LD_PRELOAD", "team_a"] {
         refused(|spec| spec.environment.push(add(name)), &generous());
     }
     refused(|spec| spec.environment.extend([add("EXTRA"), add("EXTRA")]), &generous());
@@ -149,7 +176,9 @@ fn a_variable_that_the_entry_declares_twice_may_be_either() {
 fn only_named_volumes_can_be_added() {
     allowed(|spec| spec.volumes.push(mount("cache:/cache")), &generous());
     allowed(|spec| spec.volumes.push(mount("cache:/cache:ro")), &generous());
+    allowed(|spec| spec.volumes.push(mount("other:/only:ro")), &generous());
     for text in [
+        "other:/elsewhere",
         "cache",
         "cache:cache",
         "cache:/x:rshared",
@@ -198,8 +227,16 @@ fn a_disabled_network_stays_disabled_and_ceilings_hold() {
         refused(|spec| spec.resources = resources, &generous());
     }
     let alias = |name: &str, address: &str| HostAlias { name: name.to_owned(), address: address.to_owned() };
+    // Not even with the grant, because the entry says what it means.
     refused(|spec| spec.hosts.push(alias("api.local", "6.6.6.6")), &generous());
+    allowed(|spec| spec.hosts.push(alias("db.local", "10.0.0.9")), &generous());
+    refused(|spec| spec.hosts.push(alias("db.local", "10.0.0.8")), &generous());
+    refused(|spec| spec.hosts.push(alias("db.local", "10.0.0.9")), &Bounds::default());
     refused(|spec| spec.user = None, &generous());
+    allowed(|spec| spec.user = Some(Value::text("65532")), &generous());
+    for user in ["0", "", "65532:0"] {
+        refused(|spec| spec.user = Some(Value::text(user)), &generous());
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl EmbeddedRuntime {
 
     /// Starts a guest. Dropping the lease ends it.
     async fn launch(&self, request: &Request) -> Result<(Guest, Lease), RuntimeError> {
-        refuse_what_there_is_not(request)?;
+        check(request)?;
         let command = self.images.load(&request.spec.image).await?;
         let launch = self.materialise(request).await?;
         let (guest, instantiated) = Guest::spawn(&self.engine, command, launch);
@@ -147,7 +147,10 @@ impl ContainerRuntime for EmbeddedRuntime {
 }
 
 /// An entry that asks for something that embedded servers do not have would not work as it was meant to.
-fn refuse_what_there_is_not(request: &Request) -> Result<(), RuntimeError> {
+///
+/// # Errors
+/// [`RuntimeError::Invalid`] if it does.
+pub fn check(request: &Request) -> Result<(), RuntimeError> {
     let spec = &request.spec;
     let asked = [
         (!spec.volumes.is_empty(), "volumes", "has no files"),

@@ -2,13 +2,19 @@
 //! envelope and hands it to the backend.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use provisioning_core::policy::{Case, Decision, Subject, SubjectKind, judge, known_text};
+use provisioning_core::volume::{BindError, Volume};
 use provisioning_core::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, VolumeMount};
 use wasmtime::component::Resource;
+use zeroize::Zeroizing;
 
-use super::{Completed, Identity, Request, RunLimits, Running, RuntimeError};
+use super::{Completed, Identity, Quiet, Request, RunLimits, Running, RuntimeError};
+use crate::audit::record::{self, Verdict};
 use crate::capability::{Context, Failure, guarded};
+use crate::policy::bind_mounts::BindPolicy;
 use crate::sandbox::bindings::mcp_gateway::provisioning::container_runtime::{self as wit, Host};
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
 
@@ -30,13 +36,13 @@ impl Host for Context {
         // The backend keeps the time limit itself; a little more here, so that its own message wins.
         let patience = limits.time + STOP_TIME;
         let completed = guarded(&self.cancel, "the tool", patience, self.runtime.run(request, limits)).await?;
-        Ok(self.table.push(completed)?)
+        Ok(self.hold(completed)?)
     }
 
     async fn start(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Running>, Failure> {
         let request = self.judge(spec).await?;
         let running = guarded(&self.cancel, "starting the container", START_TIME, self.runtime.start(request)).await?;
-        Ok(self.table.push(running)?)
+        Ok(self.hold(running)?)
     }
 
     async fn stop(&mut self, container: Resource<Running>) -> Result<(), Failure> {
@@ -59,9 +65,28 @@ impl Context {
         let spec = self.lift(spec)?;
         let envelope =
             guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;
-        if let Err(refusal) = envelope.check(&spec, &self.bounds) {
-            tracing::warn!(server = scope.name(), %refusal, "refused what the provisioner asked for");
-            return Err(Failure::Guest(Error::AccessDenied(format!("server `{}`: {refusal}", scope.name()))));
+        // No directory is looked at for what the envelope refuses: the guest could find out what is there.
+        let binds = self.enforcement.binds.as_ref().filter(|_| envelope.check(&spec, &self.bounds).is_ok());
+        let mounted = match mounted(binds, &spec).await? {
+            Ok(mounted) => mounted,
+            Err(refusal) => {
+                self.require(vec![refusal])?;
+                Vec::new()
+            }
+        };
+        let case = Case {
+            who: self.who(),
+            envelope,
+            bounds: &self.bounds,
+            policies: &self.enforcement.policies,
+            mounted: &mounted,
+        };
+        let decisions = judge(&case, &spec);
+        self.decision = Some(record::Decision::new(Verdict::Allowed, "envelope"));
+        self.require(decisions)?;
+        if scope.image() != Some(spec.image.as_str()) {
+            // The entry's own image was made ready before; this one nobody could know.
+            guarded(&self.cancel, "fetching the image", START_TIME, self.runtime.prepare(&spec.image, &Quiet)).await?;
         }
         Ok(Request {
             identity: Identity {
@@ -101,6 +126,33 @@ impl Context {
             },
         })
     }
+}
+
+/// The volumes as they will be mounted, where that can be told: the same rules for directories of the host hold for
+/// every runtime, and for a plan. The inner error is the refusal of one.
+async fn mounted(
+    binds: Option<&Arc<BindPolicy>>,
+    spec: &ContainerSpec,
+) -> Result<Result<Vec<Option<Volume>>, Decision>, Failure> {
+    let (Some(binds), false) = (binds, spec.volumes.is_empty()) else { return Ok(Ok(Vec::new())) };
+    let volumes: Vec<_> = spec
+        .volumes
+        .iter()
+        .map(|mount| (mount.value.to_string(), known_text(&mount.value).map(Zeroizing::new)))
+        .collect();
+    let binds = Arc::clone(binds);
+    // Following links reads directories.
+    let check = move || {
+        let check = |(shown, text): (String, Option<Zeroizing<String>>)| {
+            let Some(text) = text else { return Ok(None) };
+            let subject = Subject::new(SubjectKind::Mount, shown);
+            let refused = |error: BindError| Decision::denied(subject, None, format!("is not mounted: {error}"));
+            binds.check(&text).map(|checked| Volume::parse(&checked).ok()).map_err(refused)
+        };
+        volumes.into_iter().map(check).collect()
+    };
+    let ended = |_| Failure::from(RuntimeError::Unavailable("the process is about to end".to_owned()));
+    tokio::task::spawn_blocking(check).await.map_err(ended)
 }
 
 fn unique_labels(labels: Vec<wit::Label>) -> Result<Vec<(String, String)>, Failure> {

@@ -1,14 +1,16 @@
 //! A runtime that creates nothing: it records what it is asked for, so that a forecast can be shown.
 //!
-//! For a guest it is like the real one: the same checks come before it, and it answers as if all had gone well.
+//! For a guest it is like the real ones: the same checks come before it, it refuses what they refuse whatever the
+//! engine, and it answers otherwise as if all had gone well.
 
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use super::routed::is_embedded;
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
-    Streams,
+    Streams, docker, embedded,
 };
 use crate::lease::Reaper;
 
@@ -30,8 +32,13 @@ impl PlanRuntime {
         std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn record(&self, request: Request) {
+    fn record(&self, request: Request) -> Result<(), RuntimeError> {
+        match is_embedded(&request.spec.image) {
+            true => embedded::check(&request)?,
+            false => docker::create::check(&request)?,
+        }
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        Ok(())
     }
 }
 
@@ -41,12 +48,16 @@ impl ContainerRuntime for PlanRuntime {
         self.name
     }
 
-    async fn prepare(&self, _image: &str, _progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
-        Ok(())
+    fn name_for(&self, image: &str) -> &'static str {
+        if is_embedded(image) { "embedded" } else { self.name }
+    }
+
+    async fn prepare(&self, image: &str, _progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
+        if is_embedded(image) { Ok(()) } else { docker::create::check_image(image) }
     }
 
     async fn start(&self, request: Request) -> Result<Running, RuntimeError> {
-        self.record(request);
+        self.record(request)?;
         Ok(Running {
             lease: self.reaper.lease("planned", || async {}),
             streams: Streams {
@@ -63,7 +74,7 @@ impl ContainerRuntime for PlanRuntime {
         _input: Vec<u8>,
         _limits: RunLimits,
     ) -> Result<Completed, RuntimeError> {
-        self.record(request);
+        self.record(request)?;
         Ok(Completed { exit_code: 0, stdout: Captured::default(), stderr: Captured::default() })
     }
 }

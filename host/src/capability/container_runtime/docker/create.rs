@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, NetworkingConfig};
+use provisioning_core::policy::known_text;
 use provisioning_core::{Network, Value};
 
 use crate::capability::container_runtime::{Request, RuntimeError};
@@ -36,6 +37,39 @@ pub fn render(request: &Request) -> Result<serde_json::Value, RuntimeError> {
     // The same request renders the same way each time, although the engine's model keeps labels unordered.
     plan.sort_all_objects();
     Ok(plan)
+}
+
+/// Checks of a request all that can be told without an engine, as starting it would.
+///
+/// # Errors
+/// As for starting it.
+pub fn check(request: &Request) -> Result<(), RuntimeError> {
+    check_image(&request.spec.image)?;
+    let text = |value: &Value| known_text(value).unwrap_or_else(|| value.to_string());
+    if request.spec.security.run_as_non_root {
+        let user = request.spec.user.as_ref().map(text).unwrap_or_default();
+        // The image's own user is not known here.
+        if !user.is_empty() && !is_certainly_not_root(&user) {
+            return Err(would_be_root(&request.spec.image));
+        }
+    }
+    body(request, PLANNED_AT, None, &mut |value| Ok(value.to_string()), &|volume| Ok(volume.to_owned())).map(drop)
+}
+
+/// Checks an image reference.
+///
+/// # Errors
+/// If it is none.
+pub fn check_image(image: &str) -> Result<(), RuntimeError> {
+    super::reference::Reference::parse(image).map(drop)
+}
+
+/// Says that a process could be user 0 although that is not wanted.
+pub(super) fn would_be_root(image: &str) -> RuntimeError {
+    RuntimeError::Denied(format!(
+        "image `{image}` would or could run as root, and `run-as-non-root` is asked for; give the server a numeric \
+         `user` such as `1000`"
+    ))
 }
 
 /// Makes the body. `sessions_at` is where the session's lock is, `network` the one to join instead of the engine's

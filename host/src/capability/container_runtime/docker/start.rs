@@ -175,11 +175,7 @@ async fn check_user(client: &Client, request: &Request, texts: &Texts) -> Result
     if create::is_certainly_not_root(&user) {
         return Ok(());
     }
-    Err(RuntimeError::Denied(format!(
-        "image `{}` would or could run as root, and `run-as-non-root` is asked for; give the server a numeric `user` \
-         such as `1000`",
-        spec.image
-    )))
+    Err(create::would_be_root(&spec.image))
 }
 
 /// What a task answers whose caller went away. Nobody reads it.

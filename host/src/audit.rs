@@ -1,0 +1,197 @@
+//! The audit log: what each component was asked to do, what it called, what was decided and what came of it.
+//!
+//! Recording never waits: a record goes into a bounded queue, and one thread turns batches of them into lines that
+//! are chained by their hashes (`docs/audit.md`). What does not fit is counted, and the count is a record itself.
+//! Operations are recorded by `sandbox`, calls by `capability::recorded`; this module knows neither wasmtime nor
+//! engines. It never gets a secret, a configuration value, a tool's argument or its output: those who record show
+//! values by their names.
+
+pub mod chain;
+pub mod files;
+mod operation;
+mod queue;
+pub mod reader;
+pub mod record;
+pub mod text;
+pub mod verify;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+
+pub use self::chain::Head;
+use self::files::Directory;
+pub use self::operation::{Call, Ending, Operation, Subject};
+use self::queue::{Entry, Queue};
+use self::record::{Kind, Record, Used};
+use self::text::Room;
+use self::writer::Writer;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Bytes of all files of the directory together. Beyond that the oldest are deleted.
+    pub total_bytes: u64,
+    /// Files of the directory, likewise.
+    pub files: usize,
+    /// Bytes of one file, after which the next one begins.
+    pub file_bytes: u64,
+}
+
+impl Retention {
+    /// The least that can be asked to be kept.
+    pub const LEAST_BYTES: u64 = 1 << 20;
+
+    /// So many bytes in all, in sixteen files or more.
+    pub fn of_bytes(total_bytes: u64) -> Self {
+        let total_bytes = total_bytes.max(Self::LEAST_BYTES);
+        Self { total_bytes, files: 2000, file_bytes: (total_bytes / 16).min(16 << 20) }
+    }
+}
+
+impl Default for Retention {
+    /// 256 MiB, in files of 16 MiB.
+    fn default() -> Self {
+        Self::of_bytes(256 << 20)
+    }
+}
+
+/// What a log is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the files are. Made if need be, and refused if others may write to it.
+    pub directory: PathBuf,
+    /// The session: `[a-z0-9-]`, at most 64 bytes.
+    pub session: String,
+    /// How much is kept.
+    pub retention: Retention,
+}
+
+/// Where records go. Cheap to clone; without a log it does nothing.
+#[derive(Clone, Default)]
+pub struct Audit(Option<Arc<Log>>);
+
+struct Log {
+    queue: Arc<Queue>,
+    operations: AtomicU64,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Nobody waits for it: what is queued is written if the process lives long enough.
+        self.queue.close(None);
+    }
+}
+
+/// Why the end of a log was not written.
+#[derive(Debug, Error)]
+pub enum CloseError {
+    /// It took too long.
+    #[error("the audit log could not be written within {0:?}")]
+    TimedOut(Duration),
+    /// It cannot be written.
+    #[error("the audit log could not be written; {0} records are missing from it")]
+    Lost(u64),
+}
+
+impl Audit {
+    /// Records nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Begins the log of a session.
+    ///
+    /// # Errors
+    /// If the directory or the file cannot be made or used.
+    pub fn open(options: Options) -> io::Result<Self> {
+        let directory = Directory::create(options.directory)?;
+        let queue = Arc::new(Queue::default());
+        let writer = Writer::new(directory, options.session, options.retention, Arc::clone(&queue))?;
+        std::thread::Builder::new().name("audit".to_owned()).stack_size(512 << 10).spawn(move || writer.run())?;
+        Ok(Self(Some(Arc::new(Log { queue, operations: AtomicU64::new(1) }))))
+    }
+
+    /// Whether anything is recorded.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Begins to record an operation.
+    pub fn operation(&self, subject: impl FnOnce() -> Subject) -> Operation {
+        match &self.0 {
+            Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), subject()),
+            None => Operation::unrecorded(),
+        }
+    }
+
+    /// Records something that belongs to no operation.
+    fn record(&self, record: impl FnOnce() -> Record<'static>) {
+        if self.is_on() {
+            self.push(None, SystemTime::now(), record());
+        }
+    }
+
+    fn push(&self, about: Option<Arc<operation::Facts>>, at: SystemTime, record: Record<'static>) {
+        if let Some(log) = &self.0 {
+            log.queue.push(Entry { at, about, record: Box::new(record) });
+        }
+    }
+
+    /// Writes what is queued and the record that ends the log; records that come later are ignored. None without a
+    /// log, and when it was closed before.
+    ///
+    /// # Errors
+    /// If the end could not be written in this time, or not at all.
+    pub async fn close(&self, within: Duration) -> Result<Option<Head>, CloseError> {
+        let Some(log) = &self.0 else { return Ok(None) };
+        let (done, closed) = tokio::sync::oneshot::channel();
+        if !log.queue.close(Some(done)) {
+            return Ok(None);
+        }
+        match tokio::time::timeout(within, closed).await {
+            Ok(Ok(Ok(head))) => Ok(Some(head)),
+            Ok(Ok(Err(lost))) => Err(CloseError::Lost(lost)),
+            // The thread is gone, or does not get on.
+            Ok(Err(_)) | Err(_) => Err(CloseError::TimedOut(within)),
+        }
+    }
+}
+
+/// A component that was loaded, or refused.
+pub struct Loaded {
+    /// Where it came from.
+    pub component: String,
+    /// The SHA-256 of its bytes, if it was loaded.
+    pub digest: Option<String>,
+    /// What it is granted.
+    pub grants: Vec<String>,
+    /// What each of its operations may use.
+    pub limits: Used,
+    /// Why it was refused.
+    pub error: Option<String>,
+}
+
+impl Audit {
+    /// Records that a component was loaded, or why not.
+    pub fn loaded(&self, loaded: impl FnOnce() -> Loaded) {
+        self.record(|| {
+            let loaded = loaded();
+            let mut room = Room::default();
+            Record {
+                component: Some(room.line(&loaded.component).into()),
+                digest: loaded.digest.map(Into::into),
+                outcome: Some(if loaded.error.is_some() { "refused" } else { "ok" }.into()),
+                error: loaded.error.map(|error| room.line(&error).into()),
+                grants: room.lines(loaded.grants),
+                limits: Some(loaded.limits),
+                ..Record::of(Kind::Loaded)
+            }
+        });
+    }
+}

@@ -1,0 +1,256 @@
+//! The thread that writes: renders records, chains them, begins new files, deletes the oldest, and counts what could
+//! not be written.
+
+mod before;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::Retention;
+use super::chain::{Head, seal};
+use super::files::{Directory, is_deleted};
+use super::queue::{Batch, Entry, Queue};
+use super::record::{FORMAT, Kind, Record, time};
+
+/// How often it is tried again to write after it failed and nothing new came.
+const RETRY: Duration = Duration::from_secs(5);
+/// How much is put together before it is written.
+const CHUNK: usize = 256 << 10;
+
+pub(super) struct Writer {
+    directory: Directory,
+    session: String,
+    retention: Retention,
+    queue: Arc<Queue>,
+    file: File,
+    number: u32,
+    /// How much of the file is whole lines.
+    bytes: u64,
+    /// The last record in the file.
+    written: Head,
+    /// The last record in `lines`, which follow it.
+    head: Head,
+    lines: Vec<u8>,
+    /// How many records are in `lines`.
+    pending: u64,
+    /// How many lost ones those in `lines` tell of.
+    told: u64,
+    /// How many are lost that no record tells of yet.
+    lost: u64,
+    lost_in_all: u64,
+    is_failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        directory: Directory,
+        session: String,
+        retention: Retention,
+        queue: Arc<Queue>,
+    ) -> std::io::Result<Self> {
+        let file = directory.begin(&session, 1)?;
+        Ok(Self {
+            directory,
+            session,
+            retention,
+            queue,
+            file,
+            number: 1,
+            bytes: 0,
+            written: Head::default(),
+            head: Head::default(),
+            lines: Vec::new(),
+            pending: 0,
+            told: 0,
+            lost: 0,
+            lost_in_all: 0,
+            is_failing: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        // The beginning is written with the first batch, so that a process which is over at once is not held up.
+        let mut first = Some(SystemTime::now());
+        loop {
+            let batch = self.queue.take((self.lost > 0).then_some(RETRY));
+            if let Some(at) = first.take() {
+                self.introduce(at);
+            }
+            let (is_last, done) = (batch.is_last, self.write(batch));
+            if is_last {
+                let ended =
+                    if self.written == self.head && self.lost == 0 { Ok(self.head) } else { Err(self.lost_in_all) };
+                if let Some(done) = done {
+                    // Whoever asked may have given up.
+                    let _ = done.send(ended);
+                }
+                return;
+            }
+        }
+    }
+
+    /// The first record, with the ends of the logs before.
+    fn introduce(&mut self, at: SystemTime) {
+        let after = before::ends(&self.directory, &self.session);
+        let record = Record {
+            format: Some(FORMAT),
+            gateway: Some(env!("CARGO_PKG_VERSION").into()),
+            process: Some(std::process::id()),
+            after,
+            ..Record::of(Kind::Opened)
+        };
+        self.append(at, record);
+        self.retire();
+    }
+
+    /// Writes a batch, and what is to be said around it.
+    fn write(&mut self, batch: Batch) -> Option<super::queue::Done> {
+        if is_deleted(&self.file) {
+            self.next_file("the file before was deleted while it was written to");
+        }
+        self.tell_lost("they could not be written");
+        for entry in batch.entries {
+            let Entry { at, about, record } = entry;
+            let mut record: Record<'_> = *record;
+            if let Some(facts) = about.as_deref() {
+                let subject = &facts.subject;
+                record.operation = Some(facts.number);
+                record.task = Some(subject.task.into());
+                record.server = subject.server.as_deref().map(Cow::Borrowed);
+                record.tool = subject.tool.as_deref().map(Cow::Borrowed);
+                record.component = Some(subject.component.as_str().into());
+                record.digest = Some(subject.digest.as_str().into());
+            }
+            self.append(at, record);
+        }
+        if batch.lost > 0 {
+            self.lost += batch.lost;
+            self.lost_in_all += batch.lost;
+            tracing::warn!(records = batch.lost, "audit records are lost, because there were too many at once");
+            self.tell_lost("there were too many at once");
+        }
+        if batch.is_last {
+            self.append(SystemTime::now(), Record::of(Kind::Closed));
+        }
+        self.flush();
+        batch.done
+    }
+
+    fn tell_lost(&mut self, why: &'static str) {
+        if self.lost > 0 {
+            let (lost, before) = (std::mem::take(&mut self.lost), self.pending);
+            let record = Record { lost: Some(lost), error: Some(why.into()), ..Record::of(Kind::Lost) };
+            self.append(SystemTime::now(), record);
+            // The record itself would be no loss; what it tells of is.
+            self.pending = before;
+            self.told += lost;
+        }
+    }
+
+    /// Adds a record to what is to be written.
+    fn append(&mut self, at: SystemTime, record: Record<'_>) {
+        if self.bytes + self.lines.len() as u64 >= self.retention.file_bytes {
+            self.flush();
+            // What could not be written stays the business of this file.
+            if !self.is_failing {
+                self.next_file("");
+            }
+        }
+        self.render(at, record);
+        if self.lines.len() >= CHUNK {
+            self.flush();
+        }
+    }
+
+    fn render(&mut self, at: SystemTime, mut record: Record<'_>) {
+        let session = self.session.clone();
+        record.seq = self.head.seq + 1;
+        record.time = time(at).into();
+        record.session = session.into();
+        let from = self.lines.len();
+        if serde_json::to_writer(&mut self.lines, &record).is_err() || self.lines.pop() != Some(b'}') {
+            // Nothing in a record can fail to be JSON; if it does, it is as good as lost.
+            self.lines.truncate(from);
+            self.lost += 1;
+            self.lost_in_all += 1;
+            return;
+        }
+        seal(&mut self.lines, from, &mut self.head);
+        self.pending += 1;
+    }
+
+    /// Writes the lines that are pending, whole or not at all.
+    fn flush(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        // What is written to a file without a name is gone.
+        let written = match is_deleted(&self.file) {
+            true => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+            false => self.file.write_all(&self.lines),
+        };
+        match written {
+            Ok(()) => {
+                self.bytes += self.lines.len() as u64;
+                self.written = self.head;
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::warn!("the audit log is written again; {} records are missing from it", self.lost_in_all);
+                }
+            }
+            Err(error) => {
+                // Part of a line may be there.
+                let _ = self.file.set_len(self.bytes);
+                self.head = self.written;
+                self.fail(&error);
+            }
+        }
+        self.lines.clear();
+        (self.pending, self.told) = (0, 0);
+    }
+
+    /// Counts what is pending as lost, and says so once.
+    fn fail(&mut self, error: &std::io::Error) {
+        self.lost += self.pending + self.told;
+        self.lost_in_all += self.pending;
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(
+                directory = %self.directory.path().display(), %error,
+                "the audit log cannot be written; records are lost until it can"
+            );
+        }
+    }
+
+    /// Goes on in a new file, if one can be made; otherwise in this one. `why` is empty if it is just full.
+    fn next_file(&mut self, why: &'static str) {
+        let number = self.number + 1;
+        match self.directory.begin(&self.session, number) {
+            Ok(file) => {
+                self.file = file;
+                self.number = number;
+                self.bytes = 0;
+                let error = (!why.is_empty()).then(|| why.into());
+                self.render(SystemTime::now(), Record { format: Some(FORMAT), error, ..Record::of(Kind::Continued) });
+                self.retire();
+            }
+            Err(error) if !self.is_failing => tracing::warn!(
+                directory = %self.directory.path().display(), %error, "no new file can be made for the audit log"
+            ),
+            Err(_) => {}
+        }
+    }
+
+    /// Deletes the oldest files while there are too many, and says which.
+    fn retire(&mut self) {
+        let own = |session: &str, number: u32| session == self.session && number == self.number;
+        let deleted = before::retire(&self.directory, self.retention, own);
+        for names in deleted.chunks(50) {
+            self.render(SystemTime::now(), Record { files: names.to_vec(), ..Record::of(Kind::Removed) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The provisioners of `examples/`: built as their instructions say, inspected, and used with a real Docker Engine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use docker_mcp::builtin;
+use docker_mcp::inspect::{Inspection, Risk, Standing, inspect};
+use docker_mcp::policy::grants::Grants;
+use engine::Engine;
+use gateway::Setup;
+use serde_json::json;
+
+#[path = "end_to_end/engine.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod engine;
+#[path = "end_to_end/gateway.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod gateway;
+
+const ALL: &str = "secret-resolver,config-resolver,container-runtime,remote-endpoint,log";
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name).canonicalize().unwrap()
+}
+
+/// Runs a program to its end, and shows what it wrote if it fails.
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A fresh directory that outlives the tests of this run: what is built in it is worth keeping for the next one.
+fn workplace(name: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples").join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn interfaces(of: &Inspection) -> Vec<&str> {
+    of.imports.iter().filter_map(|import| import.grant.as_deref()).collect()
+}
+
+/// The example in JavaScript, as `npm ci && npm run build` makes it.
+fn javascript() -> PathBuf {
+    let (source, place) = (example("javascript-provisioner"), workplace("javascript"));
+    for file in ["package.json", "package-lock.json", "provisioner.js"] {
+        std::fs::copy(source.join(file), place.join(file)).unwrap();
+    }
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").canonicalize().unwrap();
+    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&place));
+    run(Command::new("npm").args(["run", "build"]).env("WIT", wit).current_dir(&place));
+    place.join("javascript-provisioner.wasm")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provisioner_in_javascript_imports_no_wasi_and_deploys_a_server_and_a_tool() {
+    let Some(engine) = Engine::find().await else { return };
+    let component = javascript();
+    let inspection = inspect(&std::fs::read(&component).unwrap()).unwrap();
+    let mut wanted = interfaces(&inspection);
+    wanted.sort_unstable();
+    assert_eq!(wanted.join(","), "config-resolver,container-runtime,log,remote-endpoint,secret-resolver");
+    assert!(
+        inspection.worlds.iter().any(|fit| fit.world == "docker-provisioner" && fit.fits),
+        "{:?}",
+        inspection.worlds
+    );
+    assert!(inspection.warnings.is_empty(), "{:?}", inspection.warnings);
+
+    let setup = Setup::new();
+    let shown = setup.run(&["provisioner".to_owned(), "inspect".to_owned(), component.display().to_string()]).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("It imports no files, no network") && !shown.contains("wasi:"), "{shown}");
+    eprintln!("{shown}");
+
+    setup.add(
+        "shout",
+        "type: poci\ntools:\n  - name: shout\n    description: Says it\n    parameters: {type: object, \
+         properties: {text: {type: string}}}\n    container:\n      image: mcp-test/busybox:1\n      command: [busybox, \
+         echo, '{{text}}!']",
+    );
+    let flags = ["--provisioner", &component.display().to_string(), "--grant", ALL, "--long-lived"];
+    let flags = [&flags[..], &["--max-server-startup-timeout", "120"]].concat();
+    let gateway = setup.gateway(&["time", "shout"], &flags).await;
+    let time = gateway.text("get_current_time", json!({"timezone": "UTC"})).await;
+    assert!(time.contains("UTC"), "{time}");
+    assert_eq!(gateway.text("shout", json!({"text": "hello"})).await.trim(), "hello!");
+    let containers = engine.wait_for(&setup.name("time"), 1).await;
+    let host = engine.inspect(&containers[0]).await.host_config.unwrap();
+    // What the example asks for besides what the entry has.
+    assert_eq!(host.memory, Some(512 << 20));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("time"), 0).await;
+    engine.wait_for(&setup.name("shout"), 0).await;
+}
+
+/// The example that wraps the built-in provisioner, as its `build.sh` makes it: `wasm-tools component new` and
+/// `wac plug` are these libraries.
+fn hardened() -> PathBuf {
+    use wac_graph::types::Package;
+    use wac_graph::{CompositionGraph, EncodeOptions, plug};
+    let place = workplace("hardened");
+    let target = "wasm32-unknown-unknown";
+    run(Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "--target", target, "--target-dir"])
+        .arg(place.join("target"))
+        .current_dir(example("hardened-provisioner")));
+    let module = std::fs::read(place.join("target").join(target).join("release/hardened_provisioner.wasm")).unwrap();
+    let wrapper = wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap();
+
+    let mut graph = CompositionGraph::new();
+    let wrapper = Package::from_bytes("example:wrapper", None, wrapper, graph.types_mut()).unwrap();
+    let wrapper = graph.register_package(wrapper).unwrap();
+    let docker = Package::from_bytes("example:docker", None, builtin::DOCKER.to_vec(), graph.types_mut()).unwrap();
+    let docker = graph.register_package(docker).unwrap();
+    plug(&mut graph, vec![wrapper], docker).unwrap();
+    let component = place.join("hardened.wasm");
+    std::fs::write(&component, graph.encode(EncodeOptions::default()).unwrap()).unwrap();
+    component
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root() {
+    const MIRROR: &str = "registry.example.internal";
+    let Some(engine) = Engine::find().await else { return };
+    let component = hardened();
+    let inspection = inspect(&std::fs::read(&component).unwrap()).unwrap();
+    assert!(
+        inspection.worlds.iter().any(|fit| fit.world == "docker-provisioner" && fit.fits),
+        "{:?}",
+        inspection.worlds
+    );
+    assert_eq!(inspection.imports.iter().filter(|import| import.risk == Risk::High).count(), 2);
+    assert!(Standing::of(&inspection, &Grants::builtin_docker()).can_run, "it wants no more than what it wraps");
+
+    // The mirror's copy of the image.
+    run(Command::new("docker").args(["tag", "mcp-test/time:1", &format!("{MIRROR}/mcp-test/time:1")]));
+    let setup = Setup::new();
+    // Nobody can pull what the entry names; only the mirror's copy is needed.
+    setup.add(
+        "clock",
+        "image: public.example.invalid/mcp-test/time:1\ncommand: [--local-timezone=UTC]\ndisableNetwork: true",
+    );
+    let component = component.display().to_string();
+    let grants = format!("{ALL},rewrite-image={MIRROR},add-label=com.example.");
+    let gateway = setup.gateway(&["clock"], &["--long-lived", "--provisioner", &component, "--grant", &grants]).await;
+    assert!(gateway.text("get_current_time", json!({"timezone": "UTC"})).await.contains("UTC"));
+    let containers = engine.wait_for(&setup.name("clock"), 1).await;
+    let container = engine.inspect(&containers[0]).await;
+    let config = container.config.unwrap();
+    assert_eq!(config.image.as_deref(), Some("registry.example.internal/mcp-test/time:1"));
+    assert_eq!(config.labels.unwrap().get("com.example.team").map(String::as_str), Some("platform"));
+    let host = container.host_config.unwrap();
+    assert_eq!(host.readonly_rootfs, Some(true));
+    assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("clock"), 0).await;
+
+    // Without a grant of the mirror nothing is started.
+    let gateway = setup.gateway(&["time"], &["--provisioner", &component, "--grant", ALL]).await;
+    assert!(gateway.tools().await.is_empty());
+    assert!(gateway.log().contains(&format!("grant `rewrite-image={MIRROR}`")), "{}", gateway.log());
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("time"), 0).await;
+}
