@@ -3,6 +3,7 @@
 //!
 //! It reads no secret: it looks up which ones are set and refers to them by name. It knows nothing of guests.
 
+pub mod cluster;
 mod oauth;
 
 use std::collections::{BTreeMap, BTreeSet};

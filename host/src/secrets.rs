@@ -222,6 +222,7 @@ impl Place {
 /// If a secret in it cannot be had, or if it refers to a key in a cluster, whose text the gateway does not read.
 pub async fn materialise(value: &provisioning_core::Value, store: &dyn SecretStore) -> Result<SecretText, SecretError> {
     use provisioning_core::Segment;
+    let value = &value.content();
     let mut secrets = Vec::new();
     let mut length = 0;
     for segment in value.segments() {
@@ -239,6 +240,8 @@ pub async fn materialise(value: &provisioning_core::Value, store: &dyn SecretSto
                     reason: "it is a key in the cluster, which only a cluster can read".to_owned(),
                 });
             }
+            // Its content stands in its place.
+            Segment::Stored { .. } => {}
         }
     }
     // Large enough from the start: a buffer that moves leaves copies behind that nobody wipes.
@@ -249,7 +252,7 @@ pub async fn materialise(value: &provisioning_core::Value, store: &dyn SecretSto
             Segment::Text(plain) => text.push_str(plain),
             Segment::Private { text: private, .. } => text.push_str(private),
             Segment::Secret(_) => text.push_str(secrets.next().as_ref().map_or("", SecretText::expose)),
-            Segment::ClusterKey { .. } => {}
+            Segment::ClusterKey { .. } | Segment::Stored { .. } => {}
         }
     }
     Ok(SecretText(text))

@@ -51,6 +51,16 @@ pub enum Segment {
         /// The key in it.
         key: String,
     },
+    /// A value that is kept under a key of an object of the server's own, which is made together with its pod. It
+    /// reads as its content; only whoever creates the pod uses the key.
+    Stored {
+        /// The kind of object.
+        kind: ObjectKind,
+        /// The key in it.
+        key: String,
+        /// What the key holds.
+        content: Value,
+    },
 }
 
 /// Text, private text, secrets and cluster keys in order. Equality means the same pieces from the same places.
@@ -105,7 +115,16 @@ impl Value {
             Segment::Text(text) => text.is_empty(),
             Segment::Private { text, .. } => text.is_empty(),
             Segment::Secret(_) | Segment::ClusterKey { .. } => false,
+            Segment::Stored { content, .. } => content.is_empty(),
         })
+    }
+
+    /// The value with everything in its place that is kept in the server's own objects: what it reads as.
+    pub fn content(&self) -> Self {
+        Self::from_segments(self.segments.iter().flat_map(|segment| match segment {
+            Segment::Stored { content, .. } => content.content().segments,
+            other => vec![other.clone()],
+        }))
     }
 
     /// The names of the secrets in it, in order, repeated as often as they occur.
@@ -137,6 +156,7 @@ impl Value {
                         Segment::Private { text, name, .. } => text.len() + name.len(),
                         Segment::Secret(name) => name.len(),
                         Segment::ClusterKey { object, key, .. } => object.len() + key.len(),
+                        Segment::Stored { key, content, .. } => key.len() + content.held_bytes(),
                     }
             })
             .sum()
@@ -158,6 +178,7 @@ impl fmt::Display for Value {
                 Segment::ClusterKey { kind: ObjectKind::ConfigMap, object, key } => {
                     write!(f, "<config-key:{object}/{key}>")?;
                 }
+                Segment::Stored { content, .. } => write!(f, "{content}")?,
             }
         }
         Ok(())
@@ -180,6 +201,15 @@ mod tests {
         let other = Value::concat([&Value::text("ab"), &Value::secret("k")]);
         assert_eq!(one, other);
         assert_ne!(one, Value::text("ab<secret:k>"));
+    }
+
+    #[test]
+    fn what_is_kept_in_an_object_reads_as_its_content() {
+        let (kind, key) = (ObjectKind::Secret, "TOKEN".to_owned());
+        let stored = Segment::Stored { kind, key, content: Value::secret("k") };
+        let value = Value::from_segments([Segment::Text("Bearer ".to_owned()), stored]);
+        assert_eq!(value.content(), Value::concat([&Value::text("Bearer "), &Value::secret("k")]));
+        assert_eq!(value.to_string(), "Bearer <secret:k>");
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn read(value: &Value) -> String {
     let text = |segment: &Segment| match segment {
         Segment::Text(text) => text.clone(),
         Segment::Private { text, .. } => text.to_string(),
-        Segment::Secret(_) | Segment::ClusterKey { .. } => panic!("not text"),
+        Segment::Secret(_) | Segment::ClusterKey { .. } | Segment::Stored { .. } => panic!("not text"),
     };
     value.segments().iter().map(text).collect()
 }

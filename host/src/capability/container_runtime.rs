@@ -8,6 +8,7 @@ pub mod docker;
 pub mod embedded;
 pub mod fake;
 mod host;
+pub mod kubernetes;
 pub mod plan;
 pub mod routed;
 

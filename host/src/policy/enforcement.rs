@@ -86,7 +86,7 @@ fn authority(url: &Value) -> Option<(String, Option<u16>)> {
         match segment {
             Segment::Text(text) => known.push_str(text),
             Segment::Private { text, .. } => known.push_str(text),
-            Segment::Secret(_) | Segment::ClusterKey { .. } => {
+            Segment::Secret(_) | Segment::ClusterKey { .. } | Segment::Stored { .. } => {
                 complete = false;
                 break;
             }

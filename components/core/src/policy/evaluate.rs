@@ -359,6 +359,8 @@ impl Holding<'_> {
                 Segment::Private { origin: Origin::Argument, .. } | Segment::Text(_) | Segment::ClusterKey { .. } => {
                     continue;
                 }
+                // Asked about by the place that let it be kept.
+                Segment::Stored { .. } => continue,
             };
             if !names.contains(&name) {
                 names.push(name);

@@ -110,6 +110,7 @@ pub fn known_text(value: &Value) -> Option<String> {
             Segment::Text(plain) => text.push_str(plain),
             Segment::Private { text: private, .. } => text.push_str(private),
             Segment::Secret(_) | Segment::ClusterKey { .. } => return None,
+            Segment::Stored { content, .. } => text.push_str(&known_text(content)?),
         }
     }
     Some(text)

@@ -87,7 +87,7 @@ fn escaped(segment: &Segment) -> Segment {
         Segment::Private { origin, name, text } => {
             Segment::Private { origin: *origin, name: name.clone(), text: escape(text).into() }
         }
-        Segment::Secret(_) | Segment::ClusterKey { .. } => segment.clone(),
+        Segment::Secret(_) | Segment::ClusterKey { .. } | Segment::Stored { .. } => segment.clone(),
     }
 }
 

@@ -51,7 +51,7 @@ fn read(value: &Value) -> String {
         .map(|segment| match segment {
             Segment::Text(text) => text.as_str(),
             Segment::Private { text, .. } => text.as_str(),
-            Segment::Secret(_) | Segment::ClusterKey { .. } => "<?>",
+            Segment::Secret(_) | Segment::ClusterKey { .. } | Segment::Stored { .. } => "<?>",
         })
         .collect()
 }
