@@ -195,7 +195,7 @@ fn a_file_that_others_can_change_or_nobody_can_read_stops_everything() {
     let loaded = load(&system, &[], Some(&missing)).unwrap();
     assert_eq!(loaded.files.len(), 1);
     assert!(load(&missing, &[], None).unwrap().policies.is_empty());
-    assert!(load(&missing, &[missing.clone()], None).unwrap_err().contains("missing.yaml"));
+    assert!(load(&missing, std::slice::from_ref(&missing), None).unwrap_err().contains("missing.yaml"));
 
     for bad in [0o664, 0o646] {
         mode("etc/policy.yaml", bad);

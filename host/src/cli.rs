@@ -69,7 +69,7 @@ enum Command {
     #[command(subcommand)]
     Server(server::Command),
     /// Tools of the enabled servers
-    Tools(tools::Arguments),
+    Tools(Box<tools::Arguments>),
     /// Configuration of the servers
     #[command(subcommand)]
     Config(config::Command),
@@ -178,7 +178,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(command) => provisioner::run(command).await,
         Command::Policy(command) => policy::run(command),
-        Command::Tools(arguments) => tools::run(arguments).await,
+        Command::Tools(arguments) => tools::run(*arguments).await,
         Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,

@@ -131,7 +131,7 @@ fn memory_bytes(text: &str) -> Result<u64, String> {
 }
 
 fn kept_bytes(text: &str) -> Result<u64, String> {
-    match memory_bytes(text)? {
+    match provisioning_core::quantity::bytes(text).map_err(|error| error.to_string())? {
         bytes if bytes < Retention::LEAST_BYTES => Err("keep `1m` or more, or nothing with `--no-audit`".to_owned()),
         bytes => Ok(bytes),
     }

@@ -38,7 +38,7 @@ pub(super) enum Command {
     #[command(visible_alias = "list")]
     Ls(ls::Arguments),
     /// Install a component under a name, with what it is granted
-    Install(install::Arguments),
+    Install(Box<install::Arguments>),
     /// Forget an installed component
     #[command(visible_alias = "rm")]
     Uninstall(uninstall::Arguments),
