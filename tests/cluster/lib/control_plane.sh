@@ -7,7 +7,8 @@ etcd_port=16379
 api_server=https://127.0.0.1:$api_port
 pki=$state/pki
 
-kubectl() { "$tools/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
+# The one that fits what runs.
+kubectl() { "$state/tools/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
 
 make_credentials() {
     mkdir -p "$pki"

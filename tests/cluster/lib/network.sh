@@ -50,7 +50,7 @@ NFT
     done
     mkdir -p "$state/cni/net.d" "$state/cni/bin"
     ln -s "$cni_plugins"/* "$state/cni/bin/"
-    ln -s "$tools/policy" "$state/cni/bin/docker-mcp-policy"
+    cp "$tools/policy" "$state/cni/bin/docker-mcp-policy"
     cat >"$state/cni/net.d/10-docker-mcp.conflist" <<JSON
 {"cniVersion": "1.0.0", "name": "docker-mcp-cluster", "plugins": [{
     "type": "bridge", "bridge": "$bridge", "isGateway": true, "hairpinMode": true,
