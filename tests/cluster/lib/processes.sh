@@ -51,23 +51,17 @@ await() {
     done
 }
 
-# halt NAME...: ends them, all at once, and by force after ten seconds.
+# halt NAME...: ends them, by force, for they keep nothing that is needed again.
 halt() {
-    local name pid deadline=$((SECONDS + 10))
+    local name pid
     for name in "$@"; do
         if alive "$name"; then
             read -r pid _ <"$state/processes/$name"
-            kill "$pid" 2>/dev/null || true
+            kill -9 "$pid" 2>/dev/null || true
         fi
     done
     for name in "$@"; do
-        while alive "$name"; do
-            if ((SECONDS > deadline)); then
-                read -r pid _ <"$state/processes/$name"
-                kill -9 "$pid" 2>/dev/null || true
-            fi
-            sleep 0.05
-        done
+        while alive "$name"; do sleep 0.02; done
         rm -f "$state/processes/$name"
     done
 }
