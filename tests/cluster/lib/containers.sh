@@ -92,7 +92,7 @@ stop_containers() {
         pid=${shim#/proc/}
         if tr '\0' ' ' 2>/dev/null <"$shim/cmdline" | grep -q "^[^ ]*containerd-shim[^ ]* .*-address $containerd_socket "; then
             # shellcheck disable=SC2046 # the children's numbers are words
-            kill -9 $(cat "$shim/task/$pid/children" 2>/dev/null) "$pid" 2>/dev/null || true
+            kill -9 $(pgrep --parent "$pid") "$pid" 2>/dev/null || true
         fi
     done
     halt containerd
