@@ -13,7 +13,7 @@ check() {
         await 30 'the namespace has an account' kubectl --namespace "$job" get serviceaccount default
     done
     # What several of them ask.
-    pod web Ready '' '' httpd -f -p 8080
+    pod web Ready '' 'ports: [{name: http, containerPort: 8080}],' httpd -f -p 8080
     k expose pod web --port 80 --target-port 8080 >/dev/null
     web_pod=$(k get pod web -o 'jsonpath={.status.podIP}')
     web=$(k get service web -o 'jsonpath={.spec.clusterIP}')
@@ -171,13 +171,26 @@ check_policies() {
     policy no-egress '{podSelector: {matchLabels: {name: cut-off}}, policyTypes: [Egress]}'
     policy some-egress "{podSelector: {matchLabels: {name: narrow}}, policyTypes: [Egress],
         egress: [{to: [{podSelector: {matchLabels: {name: web}}}], ports: [{port: 8080}]}]}"
+    # The other ways to say it: blocks with exceptions, ranges, names of ports and of namespaces.
+    policy by-block "{podSelector: {matchLabels: {name: by-block}}, policyTypes: [Egress], egress: [{
+        to: [{ipBlock: {cidr: 0.0.0.0/0, except: [$node_address/32]}}], ports: [{port: 8000, endPort: 8080}, {port: 10250}, {protocol: UDP}]}]}"
+    policy by-service-address "{podSelector: {matchLabels: {name: by-block}}, policyTypes: [Egress], egress: [{
+        to: [{ipBlock: {cidr: $api_service/32}}]}]}"
+    policy by-name "{podSelector: {matchLabels: {name: by-name}}, policyTypes: [Egress], egress: [{
+        to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: $namespace}}}], ports: [{port: http}]}]}"
     reaches free 'yes yes yes yes' "${targets[@]}" &
     local free=$!
     reaches cut-off 'no no no no' "${targets[@]}" &
     local cut_off=$!
+    reaches by-block 'yes yes no yes' "${targets[@]}" &
+    local by_block=$!
+    reaches by-name 'yes yes no no' "${targets[@]}" &
+    local by_name=$!
     reaches narrow 'yes yes no no' "${targets[@]}"
     wait "$free"
     wait "$cut_off"
+    wait "$by_block"
+    wait "$by_name"
     pod guarded Ready '' '' httpd -f -p 8080
     policy some-ingress "{podSelector: {matchLabels: {name: guarded}}, policyTypes: [Ingress],
         ingress: [{from: [{podSelector: {matchLabels: {name: friend}}}]}]}"
