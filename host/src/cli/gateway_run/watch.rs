@@ -86,7 +86,8 @@ async fn look(bell: Bell, sources: &Sources) -> (Bell, Seen) {
         let files = sources.files();
         // In this order: what changes after it was looked at rings.
         bell.follow(&files);
-        let seen = files.into_iter().map(|file| (version(&file), file)).map(|(version, file)| (file, version)).collect();
+        let seen =
+            files.into_iter().map(|file| (version(&file), file)).map(|(version, file)| (file, version)).collect();
         (bell, seen)
     };
     // Without a bell after a panic, which nothing in it should cause, files are still looked at.
