@@ -1,3 +1,5 @@
+//! Every way in which a file changes, on a real file system.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
