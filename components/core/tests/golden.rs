@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use provisioning_core::cluster_key;
 use provisioning_core::env_file;
 use provisioning_core::template::{self, Scope};
 use provisioning_core::value::{Segment, Value};
@@ -99,6 +100,30 @@ fn every_measured_fault_gives_a_result_or_an_explained_error() {
             (_, Err(error)) => assert!(!error.reason.is_empty()),
         }
     }
+}
+
+#[test]
+fn keys_of_cluster_objects_are_as_measured_or_refused_but_never_changed() {
+    let (mut kept, mut refused) = (0, 0);
+    for row in rows(include_str!("golden/key_mapping.jsonl")).filter(|row| row["kind"] == "secret_key") {
+        let input = row["input"].as_str().unwrap();
+        // A template stands for what it names, without its functions.
+        let name =
+            if row["is_template"] == true { template::paths(input).unwrap().remove(0) } else { input.to_owned() };
+        let is_measured = row["output"] == name.as_str() && row["valid_k8s_key"] == true;
+        match cluster_key(&name) {
+            Ok(key) => {
+                // The measured key of `{{a|or:b}}` has the function in it.
+                assert!(key == name && (is_measured || input == "{{a|or:b}}"), "{row}");
+                kept += 1;
+            }
+            Err(_) => {
+                assert!(!is_measured, "{row}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((kept, refused), (9, 18));
 }
 
 #[test]
