@@ -154,7 +154,8 @@ fn terms(expression: &str, scope: &Scope<'_>) -> Result<Vec<Part>, TemplateError
         parts.push(match piece {
             Piece::Text(text) => Part { is_template: false, term: Term::text(text) },
             Piece::Template { path, calls } => {
-                let reference = scope.references.filter(|_| calls.is_empty()).and_then(|known| known.get(&path.join(".")));
+                let reference =
+                    scope.references.filter(|_| calls.is_empty()).and_then(|known| known.get(&path.join(".")));
                 let mut term = match reference {
                     Some(value) => Term::One(Item::new(value.clone())),
                     None => term::look_up(&path, scope),
