@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use super::{Status, Verbosity, assemble};
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::reap::{DeadSession, Left, Report};
+use crate::capability::container_runtime::kubernetes::KubernetesRuntime;
 use crate::lease::Reaper;
 use crate::secrets::search_path::SearchPath;
 use crate::session::{NOWHERE, Session, Sessions};
@@ -86,6 +87,8 @@ pub(super) async fn in_background(docker: Arc<DockerRuntime>, sessions: Sessions
         }
     }
 }
+
+pub(super) async fn of_cluster_in_background(cluster: KubernetesRuntime) { let _ = cluster.reap(false).await; }
 
 fn text(report: &Report, dry_run: bool) -> String {
     let mut out = String::new();
