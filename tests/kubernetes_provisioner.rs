@@ -145,6 +145,21 @@ async fn a_mapping_that_misbehaves_is_stopped_and_named() {
 }
 
 #[tokio::test]
+async fn a_mapping_that_imports_anything_is_not_run() {
+    let package = "mcp-gateway:provisioning";
+    let text = format!(
+        r#"(component (import "{package}/log@0.1.0" (instance $log))
+            (export "{package}/template-mapping@0.1.0" (instance $log)))"#
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("curious.wasm");
+    std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
+    let mapping = mapping(Source::File(file), Limits::default());
+    let error = mapping.map_keys(&uses(&["a"])).await.unwrap_err().to_string();
+    assert!(error.contains("log@0.1.0`, and a mapping must not import anything"), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_no_mapping_is_refused_with_the_world_to_build_for() {
     for (source, expected) in [
         (docker(), "is a component but no mapping"),
