@@ -172,10 +172,7 @@ async fn a_missing_key_is_named_at_once_with_the_command_that_adds_it_and_stops_
     let setup = Setup::new();
     setup.add(
         "wants",
-        &format!(
-            "image: mcp-test/everything:1\nenv: [{{name: A, value: '{{{{{}.absent}}}}'}}]",
-            setup.name("wants")
-        ),
+        &format!("image: mcp-test/everything:1\nenv: [{{name: A, value: '{{{{{}.absent}}}}'}}]", setup.name("wants")),
     );
     setup.add("secretive", "image: mcp-test/everything:1\nsecrets: [{name: absent.token, env: TOKEN}]");
     cluster.secret(SECRETS, &[("x", "y")]).await;
@@ -366,7 +363,10 @@ async fn a_closed_http_session_takes_its_pods_along() {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut command = setup.command();
     command.args(["gateway", "run", "--transport", "streaming", "--port", &port.to_string()]);
-    command.args(["--allow-unauthenticated"]).args(setup.selection(&["memory"])).args(cluster.flags(&setup, HERE, HERE));
+    command
+        .args(["--allow-unauthenticated"])
+        .args(setup.selection(&["memory"]))
+        .args(cluster.flags(&setup, HERE, HERE));
     let mut child = command.kill_on_drop(true).spawn().unwrap();
     let (http, url) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}/mcp"));
     until("the gateway should listen", async || {
@@ -377,9 +377,7 @@ async fn a_closed_http_session_takes_its_pods_along() {
         let request = http.post(&url).header("accept", "application/json, text/event-stream");
         let request = request.header("content-type", "application/json").body(body.to_string());
         let request = match session {
-            Some(session) => {
-                request.header("mcp-session-id", session).header("mcp-protocol-version", "2025-06-18")
-            }
+            Some(session) => request.header("mcp-session-id", session).header("mcp-protocol-version", "2025-06-18"),
             None => request,
         };
         async move { request.send().await.unwrap() }
@@ -390,7 +388,8 @@ async fn a_closed_http_session_takes_its_pods_along() {
     let session = answer.headers()["mcp-session-id"].to_str().unwrap().to_owned();
     answer.text().await.unwrap();
     send(Some(session.clone()), json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
-    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "read_graph", "arguments": {}}});
+    let call =
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "read_graph", "arguments": {}}});
     let graph = send(Some(session.clone()), call).await.text().await.unwrap();
     assert!(graph.contains("result"), "{graph}");
     cluster.wait_for_pods(1).await;

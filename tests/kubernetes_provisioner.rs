@@ -60,11 +60,7 @@ async fn every_private_value_is_kept_in_an_object_of_the_server_and_reads_as_on_
     let kept = |text: &str| vec![text.to_owned()];
     assert_eq!(
         variables,
-        [
-            ("TOKEN", kept("Secret TOKEN")),
-            ("URL", kept("ConfigMap URL")),
-            ("HEADER", kept("Secret HEADER")),
-        ]
+        [("TOKEN", kept("Secret TOKEN")), ("URL", kept("ConfigMap URL")), ("HEADER", kept("Secret HEADER")),]
     );
     let arguments: Vec<_> = spec.command.iter().map(places).collect();
     assert_eq!(arguments, [kept("ConfigMap 0.argument"), kept("ConfigMap 1.argument")]);
@@ -114,11 +110,10 @@ fn uses(names: &[&str]) -> Vec<Use> {
 
 #[tokio::test]
 async fn the_built_in_mapping_gives_every_name_its_own_key_or_says_why_there_is_none() {
-    let mapping = mapping(
-        Source::BuiltIn { name: "cluster-mapping", bytes: builtin::CLUSTER_MAPPING },
-        Limits::default(),
-    );
-    let uses = vec![(ObjectKind::Secret, "github.token".to_owned()), (ObjectKind::ConfigMap, "github.a_b-c".to_owned())];
+    let mapping =
+        mapping(Source::BuiltIn { name: "cluster-mapping", bytes: builtin::CLUSTER_MAPPING }, Limits::default());
+    let uses =
+        vec![(ObjectKind::Secret, "github.token".to_owned()), (ObjectKind::ConfigMap, "github.a_b-c".to_owned())];
     assert_eq!(mapping.map_keys(&uses).await.unwrap(), uses);
     let error = mapping.map_keys(&self::uses(&["a/b"])).await.unwrap_err();
     assert!(matches!(error, ResolveError::Entry(_)) && error.to_string().contains("`a/b` cannot be a key"), "{error}");

@@ -20,8 +20,8 @@ use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
-use crate::capability::container_runtime::kubernetes::permissions::{self, Wanted};
 use crate::capability::container_runtime::kubernetes::KubernetesRuntime;
+use crate::capability::container_runtime::kubernetes::permissions::{self, Wanted};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::Routed;
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
@@ -266,12 +266,8 @@ pub(crate) async fn assemble_observed(
         }
     };
     if let Some(providers) = &providers {
-        let asking = cluster::Asking {
-            engine: &engine,
-            policies: &policies,
-            audit: &audit,
-            screen: observers.screen.as_ref(),
-        };
+        let asking =
+            cluster::Asking { engine: &engine, policies: &policies, audit: &audit, screen: observers.screen.as_ref() };
         sources.cluster = cluster::values(options, providers, kubernetes.as_ref(), &asking);
         loaded.settings.iter_mut().for_each(|settings| settings.cluster.clone_from(&sources.cluster));
     }

@@ -156,7 +156,8 @@ async fn examine(place: &Place) -> Vec<Finding> {
 async fn check_cluster(place: &ClusterPlace) -> Finding {
     const PATIENCE: Duration = Duration::from_secs(10);
     let secrets = Arc::new(SearchPath::new(Vec::new()));
-    let cluster = KubernetesRuntime::new(place.place(), PodSettings::default(), secrets, Reaper::new(), "doctor".to_owned());
+    let cluster =
+        KubernetesRuntime::new(place.place(), PodSettings::default(), secrets, Reaper::new(), "doctor".to_owned());
     let asked = async {
         let (server, namespace) = cluster.place().await?;
         Ok::<_, RuntimeError>((server, namespace, cluster.check_permissions(&Wanted::everything()).await?))
@@ -167,7 +168,8 @@ async fn check_cluster(place: &ClusterPlace) -> Finding {
         }
         Ok(Ok((server, namespace, report))) => {
             let missing: Vec<String> = report.missing.iter().map(ToString::to_string).collect();
-            let detail = format!("{server} answers, and in namespace `{namespace}` this is not allowed: {}", missing.join(", "));
+            let detail =
+                format!("{server} answers, and in namespace `{namespace}` this is not allowed: {}", missing.join(", "));
             Finding::warning("cluster", detail, "have somebody make the Role that `cluster-tools rbac` prints")
         }
         Ok(Err(error)) => Finding::of_message("cluster", &error.to_string()),

@@ -89,7 +89,11 @@ async fn of_cluster(arguments: &Arguments) -> anyhow::Result<Status> {
     let report = cluster.reap(arguments.dry_run).await?;
     let sessions = report.dead.into_iter().map(|dead| DeadSession {
         session: dead.session,
-        containers: dead.pods.into_iter().map(|pod| Left { id: pod.name.clone(), name: pod.name, server: pod.server }).collect(),
+        containers: dead
+            .pods
+            .into_iter()
+            .map(|pod| Left { id: pod.name.clone(), name: pod.name, server: pod.server })
+            .collect(),
         networks: Vec::new(),
         failures: dead.failures,
     });

@@ -76,7 +76,14 @@ impl SecretStore for Here {
 
 fn cluster(held: Arc<Held>, secrets: bool, config: bool) -> Cluster {
     let mapping = Arc::new(Answers(<[Use]>::to_vec));
-    Cluster { remote_secrets: Arc::new(SingleSecrets(held.clone())), values: held, mapping, keys: Vec::new(), secrets, config }
+    Cluster {
+        remote_secrets: Arc::new(SingleSecrets(held.clone())),
+        values: held,
+        mapping,
+        keys: Vec::new(),
+        secrets,
+        config,
+    }
 }
 
 fn scope(entry: &str, cluster: Cluster, tool: Option<(&str, Map<String, serde_json::Value>)>) -> ServerScope {
@@ -126,7 +133,8 @@ config:
 
 #[tokio::test]
 async fn what_is_in_the_cluster_becomes_keys_and_only_what_the_host_must_know_is_read() {
-    let config = [("s.user", "ann"), ("s.list", r#"["a", "b"]"#), ("s.volume", "data"), ("s.uid", "7"), ("other.x", "no")];
+    let config =
+        [("s.user", "ann"), ("s.list", r#"["a", "b"]"#), ("s.volume", "data"), ("s.uid", "7"), ("other.x", "no")];
     let held = Arc::new(Held::new(&config, Some(&["s.token"])));
     let scope = scope(ENTRY, cluster(held.clone(), true, true), None);
     assert_eq!(shown(scope.secrets().await.unwrap()), ["TOKEN=<secret-key:sec/s.token>"], "`s.extra` is not there");
@@ -143,7 +151,8 @@ async fn what_is_in_the_cluster_becomes_keys_and_only_what_the_host_must_know_is
     );
     let command: Vec<String> = scope.command().await.unwrap().iter().map(ToString::to_string).collect();
     let list = ["<config:s.list>", "<config:s.list>"];
-    let expected = [&["--user=<config-key:cm/s.user>"], &list[..], &list[..], &["--port=80", "<secret-key:sec/s.token>"]];
+    let expected =
+        [&["--user=<config-key:cm/s.user>"], &list[..], &list[..], &["--port=80", "<secret-key:sec/s.token>"]];
     assert_eq!(command, expected.concat(), "a list becomes several arguments, as from a file");
     let volumes = scope.volumes().await.unwrap();
     assert_eq!(provisioning_core::policy::known_text(&volumes[0].1).unwrap(), "data:/data", "read by the host");
@@ -156,7 +165,10 @@ async fn secrets_and_configuration_come_from_where_each_of_them_is() {
     let held = || Arc::new(Held::new(&[("s.user", "ann"), ("s.uid", "7"), ("s.volume", "v"), ("s.list", "l")], None));
     let mixed = scope(ENTRY, cluster(held(), false, true), None);
     assert_eq!(shown(mixed.secrets().await.unwrap()), ["TOKEN=<secret:s.token>", "EXTRA=<secret:s.extra>"]);
-    assert_eq!(shown(mixed.environment().await.unwrap())[1], "URL=https://<config-key:cm/s.user>:<secret:s.token>@h?x=$y");
+    assert_eq!(
+        shown(mixed.environment().await.unwrap())[1],
+        "URL=https://<config-key:cm/s.user>:<secret:s.token>@h?x=$y"
+    );
 
     let cluster_of_secrets = held();
     let mixed = scope(ENTRY, cluster(cluster_of_secrets.clone(), true, false), None);
@@ -172,7 +184,8 @@ async fn secrets_and_configuration_come_from_where_each_of_them_is() {
 #[tokio::test]
 async fn what_is_missing_is_named_before_anything_starts_with_the_command_that_adds_it() {
     let held = Arc::new(Held::new(&[("s.list", "l")], Some(&["s.token"])));
-    let entry = ENTRY.replace("config:\n  - {name: s,", "config:\n  - {name: s, x:").replace("x: required", "x-required");
+    let entry =
+        ENTRY.replace("config:\n  - {name: s,", "config:\n  - {name: s, x:").replace("x: required", "x-required");
     let error = scope(&entry, cluster(held, true, true), None).environment().await.unwrap_err().to_string();
     assert!(error.contains("ConfigMap `cm` has no `s.region`, `s.uid`, `s.user`, `s.volume`"), "{error}");
     assert!(error.contains("cluster-tools populate-configmap FILE cm"), "{error}");
@@ -214,7 +227,11 @@ secrets: [{name: s.token, env: TOKEN}]
     let remote = scope.remote().await.unwrap();
     assert_eq!(provisioning_core::policy::known_text(&remote.url).unwrap(), "https://h.example/mcp");
     assert_eq!(remote.headers[0].1.to_string(), "Bearer <secret-key:sec/s.token>");
-    assert_eq!(scope.named(&remote.headers[0].1).to_string(), "Bearer <secret:s.token>", "policies know it by its name");
+    assert_eq!(
+        scope.named(&remote.headers[0].1).to_string(),
+        "Bearer <secret:s.token>",
+        "policies know it by its name"
+    );
     let refused = crate::secrets::materialise(&remote.headers[0].1, &store).await.unwrap_err().to_string();
     assert!(refused.contains("key in the cluster"), "{refused}");
 
