@@ -1,7 +1,7 @@
 //! Puts the parts together as the flags say: catalog, configuration, secrets, engines, provisioner.
 
 mod legacy;
-pub(super) mod servers;
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -309,6 +309,6 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
 }
 
 /// The user's home directory.
-pub(super) fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }
