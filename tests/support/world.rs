@@ -175,6 +175,7 @@ impl World {
                 secrets,
                 resources: Resources::default(),
                 long_lived: false,
+                cluster: None,
                 refused: None,
             }],
             startup_timeout: PATIENCE,

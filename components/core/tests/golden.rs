@@ -43,7 +43,7 @@ fn templates_evaluate_as_measured() {
             continue;
         }
         let config = row["config"].as_object().cloned().unwrap_or_default();
-        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None, references: None };
         let output = &row["output"];
         match &row["expr"] {
             Json::String(expression) if !output.is_array() => {
@@ -91,7 +91,7 @@ fn every_measured_fault_gives_a_result_or_an_explained_error() {
     let secrets = BTreeSet::new();
     for row in rows(include_str!("golden/eval.jsonl")).filter(|row| row["quirk"] == true) {
         let config: Map<String, Json> = row["config"].as_object().cloned().unwrap_or_default();
-        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None, references: None };
         let Some(expression) = row["expr"].as_str() else { continue };
         match (row["quirk_code"].as_str().unwrap(), template::evaluate(expression, &scope)) {
             ("UNKNOWN-FN", result) => assert!(result.is_err(), "{row}"),
@@ -185,7 +185,7 @@ fn real_entries_evaluate_as_measured() {
             continue;
         }
         let config = row["config"].as_object().cloned().unwrap_or_default();
-        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None, references: None };
         let entry = &row["catalog_entry"];
         let command = template::evaluate_list(&texts(&entry["command"]), &scope).unwrap();
         assert_eq!(command.iter().map(read).collect::<Vec<_>>(), texts(&row["command"]), "{row}");

@@ -150,7 +150,7 @@ pub(crate) async fn assemble_observed(
         secrets = Arc::new(Screened::new(secrets, screen));
     }
     let fetched = sources::fetch(options).await.context("--mcp-registry")?;
-    let sources = Sources { options: options.clone(), own, secrets: Arc::clone(&secrets), fetched };
+    let sources = Sources { options: options.clone(), own, secrets: Arc::clone(&secrets), cluster: None, fetched };
     let loaded = sources.load()?;
     let cache = cache::usable(home.as_deref());
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;

@@ -373,9 +373,7 @@ impl SandboxedProvisioner {
             if self.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
             }
-            secrets::materialise(value, &*settings.secrets)
-                .await
-                .map_err(|error| ProvisionError::Invalid(error.to_string()))
+            settings.read(value).await.map_err(|error| ProvisionError::Invalid(error.to_string()))
         };
         let mut headers = BTreeMap::new();
         for (name, value) in &handle.headers {
@@ -499,6 +497,7 @@ impl From<ResolveError> for ProvisionError {
         match error {
             ResolveError::SecretStore(text) => Self::Unavailable(text),
             ResolveError::Forbidden(text) => Self::Denied(text),
+            ResolveError::Mapping(text) => Self::Component(text),
             other => Self::Invalid(other.to_string()),
         }
     }

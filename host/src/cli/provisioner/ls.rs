@@ -1,10 +1,10 @@
-//! `docker-mcp provisioner ls`: what can be named after `--provisioner`.
+//! `docker-mcp provisioner ls`: what can be named after `--provisioner`, and the mapping that comes with them.
 
 use clap::Args;
 use serde_json::json;
 
 use super::super::Status;
-use super::{Format, built_in, short, store};
+use super::{BUILT_IN, Format, built_in, short, store};
 use crate::sandbox::component::digest;
 
 #[derive(Args, Debug)]
@@ -18,12 +18,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let store = store()?;
     let lock = store.lock()?;
     let mut rows = Vec::new();
-    if let Some((bytes, grants)) = built_in("docker") {
-        rows.push(json!({
-            "name": "docker", "digest": digest(bytes), "bytes": bytes.len(), "from": "built in",
+    rows.extend(BUILT_IN.iter().filter_map(|name| {
+        let (bytes, grants) = built_in(name)?;
+        Some(json!({
+            "name": name, "digest": digest(bytes), "bytes": bytes.len(), "from": "built in",
             "grants": grants.names(),
-        }));
-    }
+        }))
+    }));
     rows.extend(lock.provisioners.iter().map(|(name, installed)| {
         json!({
             "name": name, "digest": installed.digest, "bytes": installed.bytes, "from": installed.origin,
