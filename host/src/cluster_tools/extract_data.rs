@@ -66,7 +66,7 @@ Secret data (templated variables + secrets that need actual values):
     // Writing to a string cannot fail.
     if !uses.is_empty() || !entry.secrets.is_empty() {
         let _ = writeln!(text, "Template variable names to configure (these are the keys you need to set):");
-        for Use { place, path } in uses {
+        for Use { place, path, .. } in uses {
             let _ = writeln!(text, "  {place} -> {path}");
         }
         for secret in &entry.secrets {

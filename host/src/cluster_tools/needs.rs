@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 use provisioning_core::cluster_key;
 use provisioning_core::template::{self, section_name};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
-use crate::catalog::{Entry, configuration};
+use crate::catalog::Entry;
+use crate::catalog::configuration::{self, Unset};
 
 /// What stands for a configuration value that somebody must fill in.
 pub(super) const VALUE_PLACEHOLDER: &str = "<REPLACE_WITH_YOUR_VALUE>";
@@ -37,7 +38,7 @@ pub(super) struct ConfigNeed {
     pub(super) servers: BTreeSet<String>,
     /// What the schema of an entry takes if nothing is set, as text.
     pub(super) default: Option<String>,
-    /// Whether the schema of an entry says that it must be set.
+    /// Whether some server does not start without it.
     pub(super) is_required: bool,
 }
 
@@ -69,12 +70,17 @@ impl Needs {
             need.servers.insert(server.to_owned());
             need.is_required |= secret.required != Some(false);
         }
-        let defaults = configuration::for_server(&Map::new(), server, entry).scope;
-        for use_ in config_uses(server, entry)? {
-            let need = self.config.entry(use_.path.clone()).or_default();
+        for found in config_uses(server, entry)? {
+            let below: Vec<&str> = found.path.split('.').skip(1).collect();
+            let unset = configuration::unset(entry, &below);
+            let need = self.config.entry(found.path).or_default();
             need.servers.insert(server.to_owned());
-            need.default = need.default.take().or_else(|| default(&defaults, &use_.path));
-            need.is_required |= is_required(server, entry, &use_.path);
+            match unset {
+                Unset::Default(Json::String(text)) => need.default = Some(text),
+                Unset::Default(other) => need.default = Some(other.to_string()),
+                Unset::Optional => {}
+                Unset::Needed => need.is_required |= !found.has_default,
+            }
         }
         Ok(())
     }
@@ -105,6 +111,8 @@ pub(super) struct Use {
     pub(super) place: String,
     /// What is named.
     pub(super) path: String,
+    /// True if the template says what stands for it where nothing has the name.
+    pub(super) has_default: bool,
 }
 
 /// Every place of an entry that names a configuration value. Text around a template is no part of it.
@@ -114,14 +122,17 @@ pub(super) struct Use {
 pub(super) fn config_uses(server: &str, entry: &Entry) -> anyhow::Result<Vec<Use>> {
     let secrets = entry.secret_names();
     let section = section_name(server);
-    let variables = entry.env.iter().map(|variable| (variable.name.as_str(), variable.value.as_str()));
-    let others = entry.templates().filter(|(key, _)| *key != "env");
+    let mut texts: Vec<(&str, &str)> =
+        entry.env.iter().map(|variable| (variable.name.as_str(), variable.value.as_str())).collect();
+    for (key, text) in entry.templates().filter(|(key, _)| *key != "env") {
+        texts.push((key, text));
+    }
     let mut uses: Vec<Use> = Vec::new();
-    for (place, text) in variables.chain(others) {
-        for path in template::paths(text)? {
+    for (place, text) in texts {
+        for template::Use { path, has_default, .. } in template::uses(text)? {
             // Whatever is not in the server's own section is another server's, or an argument of a call.
             let is_own = path.split_once('.').is_some_and(|(head, _)| head == section);
-            let found = Use { place: place.to_owned(), path };
+            let found = Use { place: place.to_owned(), path, has_default };
             if is_own && !secrets.contains(&found.path) && !uses.contains(&found) {
                 uses.push(found);
             }
@@ -134,30 +145,6 @@ pub(super) fn config_uses(server: &str, entry: &Entry) -> anyhow::Result<Vec<Use
 pub(super) fn static_environment(entry: &Entry) -> BTreeMap<&str, &str> {
     let fixed = entry.env.iter().filter(|variable| !template::is_template(&variable.value));
     fixed.map(|variable| (variable.name.as_str(), variable.value.as_str())).collect()
-}
-
-/// What a path is by default, as text: what a template would make of it.
-fn default(scope: &Map<String, Json>, path: &str) -> Option<String> {
-    let mut found = None;
-    let mut map = Some(scope);
-    for part in path.split('.') {
-        found = map?.get(part);
-        map = found.and_then(Json::as_object);
-    }
-    match found? {
-        Json::Null => None,
-        Json::String(text) if text.is_empty() => None,
-        Json::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
-}
-
-/// Whether a schema of the entry says that the first part of the path below the section must be set.
-fn is_required(server: &str, entry: &Entry, path: &str) -> bool {
-    let rest = path.strip_prefix(&section_name(server)).and_then(|rest| rest.strip_prefix('.'));
-    let Some(property) = rest.and_then(|rest| rest.split('.').next()) else { return false };
-    let required = entry.config.iter().filter_map(|schema| schema.get("required")?.as_array()).flatten();
-    required.into_iter().any(|name| name.as_str() == Some(property))
 }
 
 #[cfg(test)]
@@ -205,7 +192,7 @@ mod tests {
     #[test]
     fn schemas_say_what_is_required_and_what_holds_by_default() {
         let server = entry(
-            "    image: i\n    env: [{name: A, value: '{{s_x.a}}{{s_x.b}}{{s_x.c.d}}{{s_x.e}}'}]\n    config:\n      - \
+            "    image: i\n    env: [{name: A, value: '{{s_x.a}}{{s_x.b}}{{s_x.c.d}}{{s_x.e}}{{s_x.a|or:x}}'}]\n    config:\n      - \
              type: object\n        required: [a]\n        properties: {a: {type: string}, b: {type: integer, default: \
              7}, c: {type: object, properties: {d: {type: string, default: x}}}}\n",
         );

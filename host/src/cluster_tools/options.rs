@@ -27,8 +27,8 @@ pub(super) struct ClusterOptions {
     #[arg(long, value_name = "CONTEXT", help_heading = "Cluster")]
     pub(super) kube_context: Option<String>,
     /// The namespace, if it is not named as an argument. Default: `default`
-    #[arg(long, value_name = "NAMESPACE", help_heading = "Cluster")]
-    pub(super) namespace: Option<String>,
+    #[arg(long = "namespace", value_name = "NAMESPACE", help_heading = "Cluster")]
+    in_namespace: Option<String>,
 }
 
 impl ClusterOptions {
@@ -37,7 +37,7 @@ impl ClusterOptions {
     /// # Errors
     /// If they name two, or one that cannot exist.
     pub(super) fn namespace(&self, argument: Option<&str>) -> anyhow::Result<String> {
-        let namespace = match (argument, self.namespace.as_deref()) {
+        let namespace = match (argument, self.in_namespace.as_deref()) {
             (Some(one), Some(other)) if one != other => {
                 bail!("the namespace is `{one}` as an argument and `{other}` in `--namespace`; name it once")
             }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn options(namespace: Option<&str>) -> ClusterOptions {
-        ClusterOptions { kubeconfig: None, kube_context: None, namespace: namespace.map(str::to_owned) }
+        ClusterOptions { kubeconfig: None, kube_context: None, in_namespace: namespace.map(str::to_owned) }
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn objects_are_made_of_files_as_measured() {
             }
         }
     }
-    assert_eq!(seen, 74);
+    assert_eq!(seen, 72);
 }
 
 #[test]
@@ -92,10 +92,7 @@ fn what_is_still_to_be_filled_in_is_skipped() {
     let text = "A=<REPLACE_WITH_YOUR_VALUE>\nB=<REPLACE_WITH_YOUR_SECRET>\nC=<REPLACE_WITH_ACTUAL_VALUE>\n\
                 D=<REPLACE_WITH_ACTUAL_SECRET>\nE=ok\nF=\nG=\"\"\n";
     let secret = of(text, ObjectKind::Secret).unwrap();
-    assert_eq!(
-        (secret.keys(), secret.skipped),
-        (vec!["E"], ["A", "B", "C", "D", "F", "G"].map(str::to_owned).to_vec())
-    );
+    assert_eq!((secret.keys(), secret.skipped.join(" ")), (vec!["E"], "A B C D F G".to_owned()));
     // A setting may be empty on purpose.
     let config = of(text, ObjectKind::ConfigMap).unwrap();
     assert_eq!((config.keys(), config.skipped.len()), (vec!["E", "F", "G"], 4));
