@@ -57,7 +57,7 @@ From a catalog to a running gateway:
     --cluster-secret-provider cluster --cluster-secret-name my-mcp-secrets
 
 The cluster is that of --kubeconfig and --kube-context, else of KUBECONFIG or ~/.kube/config, else the one that this \
-runs in. The namespace is `default` unless one is named. No text of a secret or of configuration is printed, with \
+runs in. The namespace is that of the context, or `default`, unless one is named. No text of a secret or of configuration is printed, with \
 --dry-run and --format json neither.
 
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 some of it \

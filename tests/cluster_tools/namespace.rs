@@ -1,6 +1,7 @@
 //! A namespace of a real cluster for one test.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -51,7 +52,14 @@ impl Namespace {
         let object: Object = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         let all: Api<Object> = Api::all(client.clone());
         all.create(&PostParams::default(), &object).await.map_err(|error| error.to_string())?;
-        Ok(Self { client, name, kubeconfig, runtime: tokio::runtime::Handle::current() })
+        let made = Self { client, name, kubeconfig, runtime: tokio::runtime::Handle::current() };
+        // No pod is admitted before the cluster has made it.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while made.api::<ServiceAccount>().get_opt("default").await.unwrap().is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "the namespace gets no service account");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(made)
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>

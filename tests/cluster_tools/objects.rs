@@ -177,11 +177,11 @@ async fn what_may_not_be_done_is_said_with_verb_resource_and_namespace() {
     tools.file("x.env", "A=canary\n");
     let name = namespace.name.as_str();
     for (words, part) in [
-        (&["list", name][..], "list pods"),
-        (&["stale", "0s", name], "list leases"),
-        (&["session", "s", name], "list leases"),
-        (&["populate-secret", "x.env", "s", name], "create secrets"),
-        (&["populate-configmap", "x.env", "c", name], "create configmaps"),
+        (&["list", name][..], "`list` `pods`"),
+        (&["stale", "0s", name], "`list` `leases`"),
+        (&["session", "s", name], "`list` `leases`"),
+        (&["populate-secret", "x.env", "s", name], "`create` `secrets`"),
+        (&["populate-configmap", "x.env", "c", name], "`create` `configmaps`"),
     ] {
         let error = tools.run(words).failed();
         assert!(error.contains(part) && error.contains(&format!("namespace `{name}`")), "{error}");

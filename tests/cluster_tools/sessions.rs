@@ -80,7 +80,7 @@ async fn stale_shows_what_it_could_not_delete() {
     let tools = namespace.tools_of("reader").await;
     let ran = tools.run(&["stale", "0s", &namespace.name]);
     assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stderr.contains("delete leases"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`delete` `leases`"), "{}", ran.stderr);
     assert_eq!(namespace.pods().await, ["mcp-dead"]);
     let ran = tools.run(&["session", "dead", &namespace.name, "--format", "json"]);
     let told: Json = serde_json::from_str(&ran.stdout).unwrap();

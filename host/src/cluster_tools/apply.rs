@@ -20,7 +20,7 @@ use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
 use super::Status;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Step};
 use super::data::Data;
 use super::options::{ClusterOptions, object_name};
 use super::output::Output;
@@ -71,7 +71,7 @@ struct Done<'a> {
     action: &'static str,
     kind: &'static str,
     name: &'a str,
-    namespace: &'a str,
+    namespace: Option<&'a str>,
     keys: Vec<&'a str>,
     skipped: &'a [String],
 }
@@ -91,27 +91,31 @@ pub(super) async fn run(
         object_name(&notes_name(name), "ConfigMap")
             .context("the names of the Secret's keys are noted in a ConfigMap; choose a shorter name")?;
     }
-    let namespace = target.cluster.namespace(target.namespace)?;
+    let named = target.cluster.namespace(target.namespace)?;
     for key in &data.skipped {
         output.line(format!("Warning: Skipping {key} (empty or placeholder value)"))?;
     }
     let keys = data.keys();
-    let done = |action| Done {
+    let mut done = Done {
         dry_run: target.dry_run,
-        action,
+        action: "none",
         kind,
         name,
-        namespace: &namespace,
+        namespace: named.as_deref(),
         keys: keys.clone(),
         skipped: &data.skipped,
     };
     if target.dry_run {
-        output.line(format!("Would create or update {kind} '{name}' in namespace '{namespace}'"))?;
+        let place = named
+            .as_ref()
+            .map_or_else(|| "the namespace of the context".to_owned(), |name| format!("namespace '{name}'"));
+        output.line(format!("Would create or update {kind} '{name}' in {place}"))?;
         output.line(format!("   Data keys: [{}]", keys.join(" ")))?;
-        output.document(&done("none"))?;
+        output.document(&done)?;
         return Ok(Status::Success);
     }
     let cluster = Cluster::connect(target.cluster, target.namespace).await?;
+    let namespace = cluster.namespace();
     output.line(format!("Creating {kind} '{name}' in namespace '{namespace}'..."))?;
     let applied = put(&cluster, target.kind, name, data).await?;
     let word = if applied.is_new { "created" } else { "updated" };
@@ -125,10 +129,11 @@ pub(super) async fn run(
             )
         })?;
     }
-    if let Some(line) = conclusion(word, &namespace) {
+    if let Some(line) = conclusion(word, namespace) {
         output.line(line)?;
     }
-    output.document(&done(word))?;
+    (done.action, done.namespace) = (word, Some(namespace));
+    output.document(&done)?;
     Ok(Status::Success)
 }
 
@@ -153,12 +158,12 @@ impl Applied {
     }
 }
 
-fn api(cluster: &Cluster, kind: ObjectKind) -> (Api<DynamicObject>, ApiResource) {
-    let resource = match kind {
-        ObjectKind::Secret => ApiResource::erase::<Secret>(&()),
-        ObjectKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
-    };
-    (cluster.dynamic(&resource), resource)
+/// The objects of a kind, and what the API calls them.
+fn api(cluster: &Cluster, kind: ObjectKind) -> (Api<DynamicObject>, &'static str) {
+    match kind {
+        ObjectKind::Secret => (cluster.dynamic(&ApiResource::erase::<Secret>(&())), "secrets"),
+        ObjectKind::ConfigMap => (cluster.dynamic(&ApiResource::erase::<ConfigMap>(&())), "configmaps"),
+    }
 }
 
 fn labels(component: &str) -> BTreeMap<String, String> {
@@ -200,33 +205,37 @@ async fn put(cluster: &Cluster, kind: ObjectKind, name: &str, data: &Data) -> an
     let mut object = manifest(kind, name);
     object["data"] = content(kind, data);
     let object: DynamicObject = serde_json::from_value(object)?;
-    let plural = &resource.plural;
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let manager = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         // First of all, so that nobody else can make it between a look and this.
-        match api.create(&manager, &object).await {
+        let create = Step::new("create", resource, name);
+        match cluster.ask(create, api.create(&as_cluster_tools(), &object)).await? {
             Ok(made) => return Ok(Applied::of(&made, true)),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(cluster.explain(&format!("create {plural}"), error)),
+            Err(status) if status.is_already_exists() => {}
+            Err(status) => return Err(cluster.refused(create, &status)),
         }
         let mut patch = json!({ "data": content(kind, data) });
-        if let Some(labels) = missing_labels(&api, name, &object).await {
+        if let Some(labels) = missing_labels(cluster, &api, resource, &object).await? {
             patch["metadata"] = json!({ "labels": labels });
         }
-        match api.patch(name, &by_cluster_tools(), &Patch::Merge(&patch)).await {
+        let step = Step::new("patch", resource, name);
+        match cluster.ask(step, api.patch(name, &by_cluster_tools(), &Patch::Merge(&patch))).await? {
             Ok(changed) => return Ok(Applied::of(&changed, false)),
             // Somebody deleted it just now.
-            Err(kube::Error::Api(status)) if status.code == 404 && attempts < ATTEMPTS => {}
-            Err(kube::Error::Api(status)) if status.message.contains("immutable") => anyhow::bail!(
+            Err(status) if status.code == 404 && attempts < ATTEMPTS => {}
+            Err(status) if status.message.contains("immutable") => anyhow::bail!(
                 "{} `{name}` in namespace `{}` is immutable; delete it with `kubectl delete`, or use another name",
                 kind_name(kind),
-                cluster.namespace
+                cluster.namespace()
             ),
-            Err(error) => return Err(cluster.explain(&format!("patch {plural}"), error)),
+            Err(status) => return Err(cluster.refused(step, &status)),
         }
     }
+}
+
+fn as_cluster_tools() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
 fn by_cluster_tools() -> PatchParams {
@@ -235,34 +244,36 @@ fn by_cluster_tools() -> PatchParams {
 
 /// The labels that an object which is there lacks. Those that it has stay: they may be what another tool knows it by.
 async fn missing_labels(
+    cluster: &Cluster,
     api: &Api<DynamicObject>,
-    name: &str,
+    resource: &'static str,
     wanted: &DynamicObject,
-) -> Option<BTreeMap<String, String>> {
+) -> anyhow::Result<Option<BTreeMap<String, String>>> {
+    let name = wanted.metadata.name.as_deref().unwrap_or_default();
     // Who may change an object and not read it changes its values alone.
-    let found = api.get_metadata(name).await.ok()?;
+    let Ok(found) = cluster.ask(Step::new("get", resource, name), api.get_metadata(name)).await? else {
+        return Ok(None);
+    };
     let mut labels = wanted.metadata.labels.clone().unwrap_or_default();
     for label in found.metadata.labels.unwrap_or_default().keys() {
         labels.remove(label);
     }
-    (!labels.is_empty()).then_some(labels)
+    Ok((!labels.is_empty()).then_some(labels))
 }
 
 /// Notes the names of the keys that a Secret has, all of them, whoever set them.
 async fn note_keys(cluster: &Cluster, secret: &str, mut applied: Applied) -> anyhow::Result<()> {
-    let (secrets, _) = api(cluster, ObjectKind::Secret);
+    let (secrets, resource) = api(cluster, ObjectKind::Secret);
+    let look = Step::new("get", resource, secret);
     for _ in 0..ATTEMPTS {
         write_note(cluster, secret, &applied).await?;
         // Two that change the Secret at once note each other's keys: whoever is last sees that it changed since.
-        match secrets.get_metadata(secret).await {
+        match cluster.ask(look, secrets.get_metadata(secret)).await? {
             Ok(found) if found.metadata.resource_version.as_deref() != Some(applied.version.as_str()) => {}
             // Who may not look cannot know better.
             _ => return Ok(()),
         }
-        match secrets.get(secret).await {
-            Ok(object) => applied = Applied::of(&object, false),
-            Err(error) => return Err(cluster.explain("get secrets", error)),
-        }
+        applied = Applied::of(&cluster.get(look, secrets.get(secret)).await?, false);
     }
     anyhow::bail!("others keep changing it")
 }
@@ -281,19 +292,15 @@ async fn write_note(cluster: &Cluster, secret: &str, applied: &Applied) -> anyho
         }],
     });
     let note: ConfigMap = serde_json::from_value(json!({ "metadata": metadata }))?;
-    let manager = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let error = match api.create(&manager, &note).await {
+    let create = Step::new("create", "configmaps", &name);
+    match cluster.ask(create, api.create(&as_cluster_tools(), &note)).await? {
         Ok(_) => return Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let patch = json!({ "metadata": metadata });
-            match api.patch(&name, &by_cluster_tools(), &Patch::Merge(&patch)).await {
-                Ok(_) => return Ok(()),
-                Err(error) => ("patch configmaps", error),
-            }
-        }
-        Err(error) => ("create configmaps", error),
-    };
-    Err(cluster.explain(error.0, error.1))
+        Err(status) if status.is_already_exists() => {}
+        Err(status) => return Err(cluster.refused(create, &status)),
+    }
+    let patch = Patch::Merge(json!({ "metadata": metadata }));
+    cluster.get(Step::new("patch", "configmaps", &name), api.patch(&name, &by_cluster_tools(), &patch)).await?;
+    Ok(())
 }
 
 #[cfg(test)]

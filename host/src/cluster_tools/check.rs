@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Status;
 use super::apply::{KEYS_ANNOTATION, notes_name};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Step};
 use super::needs::{Needs, in_words, is_placeholder};
 use super::options::{Catalogs, ClusterOptions, object_name, select};
 use super::output::Output;
@@ -135,15 +135,15 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         output.line("Nothing is missing")?;
     }
     output.document(&json!({
-        "namespace": cluster.namespace, "configMap": config, "secret": secret, "keys": rows, "notes": notes,
+        "namespace": cluster.namespace(), "configMap": config, "secret": secret, "keys": rows, "notes": notes,
     }))?;
     Ok(if faults == 0 { Status::Success } else { Status::Partial })
 }
 
 /// What the ConfigMap holds; none if there is none.
 async fn configuration(cluster: &Cluster, name: &str) -> anyhow::Result<Option<BTreeMap<String, String>>> {
-    let found = cluster.api::<ConfigMap>().get_opt(name).await;
-    let found = found.map_err(|error| cluster.explain(&format!("get configmaps `{name}`"), error))?;
+    let api = cluster.api::<ConfigMap>();
+    let found = cluster.get(Step::new("get", "configmaps", name), api.get_opt(name)).await?;
     Ok(found.map(|object| object.data.unwrap_or_default()))
 }
 
@@ -159,16 +159,17 @@ struct SecretKeys {
 
 impl SecretKeys {
     async fn find(cluster: &Cluster, name: &str) -> anyhow::Result<Self> {
-        let (held, exists) = match cluster.api::<Secret>().get_opt(name).await {
+        let step = Step::new("get", "secrets", name);
+        let (held, exists) = match cluster.ask(step, cluster.api::<Secret>().get_opt(name)).await? {
             Ok(Some(secret)) => (Some(secret.data.unwrap_or_default().into_keys().collect()), Some(true)),
             Ok(None) => (Some(BTreeSet::new()), Some(false)),
             // Whoever prepares a cluster need not be who runs servers in it.
-            Err(kube::Error::Api(status)) if status.code == 403 => (None, None),
-            Err(error) => return Err(cluster.explain(&format!("get secrets `{name}`"), error)),
+            Err(status) if status.code == 403 => (None, None),
+            Err(status) => return Err(cluster.refused(step, &status)),
         };
         let note_name = notes_name(name);
-        let note = cluster.api::<ConfigMap>().get_opt(&note_name).await;
-        let note = note.map_err(|error| cluster.explain(&format!("get configmaps `{note_name}`"), error))?;
+        let maps = cluster.api::<ConfigMap>();
+        let note = cluster.get(Step::new("get", "configmaps", &note_name), maps.get_opt(&note_name)).await?;
         let text = note.and_then(|note| note.metadata.annotations?.remove(KEYS_ANNOTATION));
         Ok(Self { held, exists, noted: text.and_then(|text| serde_json::from_str(&text).ok()) })
     }
@@ -196,7 +197,7 @@ fn notes(
     needs: &Needs,
     rows: &[Row<'_>],
 ) -> Vec<String> {
-    let namespace = &cluster.namespace;
+    let namespace = cluster.namespace();
     let mut notes = Vec::new();
     let faults = |kind: ObjectKind| {
         let kind = super::apply::kind_name(kind);

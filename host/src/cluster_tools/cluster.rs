@@ -1,80 +1,83 @@
-//! The cluster that a command works in: connecting to it, and what its refusals mean.
+//! The cluster that a command works in: the connection of the gateway, and asking with an answer that each command reads
+//! for itself.
 
-use anyhow::{Context as _, bail};
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{ApiResource, DynamicObject};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::Resource;
-use kube::{Api, Client, Config};
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::{Resource, Status};
 
 use super::options::ClusterOptions;
+use crate::capability::container_runtime::kubernetes::Place;
+use crate::capability::container_runtime::kubernetes::client::{self, Connection, QUICK, Surroundings};
+pub(super) use crate::capability::container_runtime::kubernetes::error::Step;
+use crate::capability::container_runtime::kubernetes::error::{of_status, silent};
 
 /// A namespace of a cluster.
-pub(super) struct Cluster {
-    client: Client,
-    /// The namespace.
-    pub(super) namespace: String,
-}
+pub(super) struct Cluster(client::Cluster);
 
 impl Cluster {
-    /// Reads the kubeconfig; the cluster is not asked anything yet. Flags win over the surroundings, and a kubeconfig
-    /// over the cluster that this process may run in.
+    /// Reads the kubeconfig; the cluster is not asked anything yet.
     ///
     /// # Errors
     /// If there is no kubeconfig, it cannot be used, or the namespace could not exist.
     pub(super) async fn connect(options: &ClusterOptions, namespace: Option<&str>) -> anyhow::Result<Self> {
-        crate::tls::install_provider();
-        let namespace = options.namespace(namespace)?;
-        let chosen = KubeConfigOptions { context: options.kube_context.clone(), ..KubeConfigOptions::default() };
-        let config = match &options.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path)?;
-                Config::from_custom_kubeconfig(file, &chosen).await.with_context(|| path.display().to_string())?
-            }
-            None => match Config::from_kubeconfig(&chosen).await {
-                Ok(config) => config,
-                Err(error) if options.kube_context.is_none() => Config::incluster().ok().with_context(|| {
-                    format!("no cluster: {error}; name a file with `--kubeconfig` or in KUBECONFIG")
-                })?,
-                Err(error) => bail!("no cluster: {error}; see `--kubeconfig` and `--kube-context`"),
-            },
+        let place = Place {
+            kubeconfig: options.kubeconfig.clone(),
+            context: options.kube_context.clone(),
+            namespace: options.namespace(namespace)?,
         };
-        let client = Client::try_from(config).context("the cluster cannot be connected to")?;
-        Ok(Self { client, namespace })
+        let connection = Connection::new(place, Surroundings::of_process());
+        Ok(Self(connection.cluster().await?.clone()))
+    }
+
+    /// The namespace.
+    pub(super) fn namespace(&self) -> &str {
+        self.0.namespace()
     }
 
     /// The objects of one kind in the namespace.
     pub(super) fn api<K>(&self) -> Api<K>
     where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        self.0.api()
     }
 
     /// The objects of a kind that is only known at run time.
     pub(super) fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.namespace, resource)
+        Api::namespaced_with(self.0.client().clone(), self.namespace(), resource)
     }
 
-    /// What an error of the API means for somebody who wanted to do this, such as `create configmaps`.
-    pub(super) fn explain(&self, doing: &str, error: kube::Error) -> anyhow::Error {
-        let namespace = &self.namespace;
-        match error {
-            kube::Error::Api(status) if status.code == 403 => anyhow::anyhow!(
-                "may not {doing} in namespace `{namespace}`: {}; ask for a Role with that verb (`cluster-tools rbac` \
-                 prints those of the gateway)",
-                status.message
-            ),
-            kube::Error::Api(status) if status.message == format!("namespaces \"{namespace}\" not found") => {
-                anyhow::anyhow!(
-                    "there is no namespace `{namespace}`; make it with `kubectl create namespace {namespace}`, or name another"
-                )
-            }
-            kube::Error::Api(status) => {
-                anyhow::anyhow!("cannot {doing} in namespace `{namespace}`: {}", status.message)
-            }
-            error => anyhow::Error::new(error).context(format!("cannot {doing} in namespace `{namespace}`")),
+    /// Asks the API server. The inner error is its refusal; see [`Self::refused`].
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub(super) async fn ask<T>(
+        &self,
+        step: Step<'_>,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> anyhow::Result<Result<T, Box<Status>>> {
+        match tokio::time::timeout(QUICK, request).await {
+            Ok(Ok(answer)) => Ok(Ok(answer)),
+            Ok(Err(kube::Error::Api(status))) => Ok(Err(status)),
+            Ok(Err(error)) => Err(self.0.error(&error, step).into()),
+            Err(_) => Err(silent(&self.0, step, QUICK).into()),
         }
+    }
+
+    /// What a refusal means.
+    pub(super) fn refused(&self, step: Step<'_>, status: &Status) -> anyhow::Error {
+        of_status(self.namespace(), status, step).into()
+    }
+
+    /// Asks for what must be granted.
+    ///
+    /// # Errors
+    /// If it is not, or there is no answer.
+    pub(super) async fn get<T>(
+        &self,
+        step: Step<'_>,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> anyhow::Result<T> {
+        self.ask(step, request).await?.map_err(|status| self.refused(step, &status))
     }
 }

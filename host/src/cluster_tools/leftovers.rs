@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DeleteParams, ListParams, Preconditions};
 use serde::Serialize;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Step};
 
 /// What every object of a gateway is labelled with.
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by=mcp-gateway";
@@ -122,23 +122,22 @@ impl Leftovers {
     pub(super) async fn find(cluster: &Cluster) -> anyhow::Result<Self> {
         // Leases first: one that is missing here and owns something that is found below is asked for by itself.
         let leases: kube::Api<Lease> = cluster.api();
-        let found = leases.list(&ListParams::default()).await;
-        let found = found.map_err(|error| cluster.explain("list leases", error))?;
+        let found = cluster.get(Step::new("list", "leases", ""), leases.list(&ListParams::default())).await?;
         let named = |lease: Lease| Some((lease.metadata.name.clone()?, lease));
         let mut all = Self {
             objects: Vec::new(),
             leases: found.items.into_iter().filter_map(named).collect(),
             now: Timestamp::now(),
         };
-        for (kind, resource) in kinds() {
-            let listed = cluster.dynamic(&resource).list_metadata(&ListParams::default().labels(MANAGED_BY)).await;
-            let listed = listed.map_err(|error| cluster.explain(&format!("list {}", resource.plural), error))?;
+        for (kind, plural, resource) in kinds() {
+            let (api, managed) = (cluster.dynamic(&resource), ListParams::default().labels(MANAGED_BY));
+            let listed = cluster.get(Step::new("list", plural, ""), api.list_metadata(&managed)).await?;
             all.objects.extend(listed.items.into_iter().map(|object| Left::of(kind, object.metadata, all.now)));
         }
         for owner in all.objects.iter().filter_map(|object| object.owner.as_ref()).map(|(name, _)| name.clone()) {
             if let std::collections::btree_map::Entry::Vacant(unseen) = all.leases.entry(owner) {
-                let found = leases.get_opt(unseen.key()).await;
-                if let Some(lease) = found.map_err(|error| cluster.explain("get leases", error))? {
+                let step = Step::new("get", "leases", "");
+                if let Some(lease) = cluster.get(step, leases.get_opt(unseen.key())).await? {
                     unseen.insert(lease);
                 }
             }
@@ -179,14 +178,14 @@ impl Leftovers {
     }
 }
 
-/// The kinds of objects, and how they are asked for.
-fn kinds() -> [(&'static str, ApiResource); 5] {
+/// The kinds of objects: in a word, as the API calls them, and how they are asked for.
+fn kinds() -> [(&'static str, &'static str, ApiResource); 5] {
     [
-        ("pod", ApiResource::erase::<Pod>(&())),
-        ("secret", ApiResource::erase::<Secret>(&())),
-        ("configmap", ApiResource::erase::<ConfigMap>(&())),
-        ("networkpolicy", ApiResource::erase::<NetworkPolicy>(&())),
-        ("lease", ApiResource::erase::<Lease>(&())),
+        ("pod", "pods", ApiResource::erase::<Pod>(&())),
+        ("secret", "secrets", ApiResource::erase::<Secret>(&())),
+        ("configmap", "configmaps", ApiResource::erase::<ConfigMap>(&())),
+        ("networkpolicy", "networkpolicies", ApiResource::erase::<NetworkPolicy>(&())),
+        ("lease", "leases", ApiResource::erase::<Lease>(&())),
     ]
 }
 
@@ -195,16 +194,19 @@ fn kinds() -> [(&'static str, ApiResource); 5] {
 /// # Errors
 /// If it cannot be deleted.
 pub(super) async fn delete(cluster: &Cluster, object: &Left) -> anyhow::Result<()> {
-    let Some((_, resource)) = kinds().into_iter().find(|(kind, _)| *kind == object.kind) else { return Ok(()) };
+    let Some((_, plural, resource)) = kinds().into_iter().find(|(kind, ..)| *kind == object.kind) else {
+        return Ok(());
+    };
     let seen = Preconditions { uid: object.uid.clone(), resource_version: None };
     let mut parameters = DeleteParams::background().preconditions(seen);
     if object.kind == "pod" {
         parameters = parameters.grace_period(GRACE_SECONDS);
     }
-    match cluster.dynamic(&resource).delete(&object.name, &parameters).await {
+    let step = Step::new("delete", plural, &object.name);
+    match cluster.ask(step, cluster.dynamic(&resource).delete(&object.name, &parameters)).await? {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.is_conflict() => Ok(()),
-        Err(error) => Err(cluster.explain(&format!("delete {} `{}`", resource.plural, object.name), error)),
+        Err(status) if status.code == 404 || status.is_conflict() => Ok(()),
+        Err(status) => Err(cluster.refused(step, &status)),
     }
 }
 
@@ -217,11 +219,12 @@ pub(super) async fn end_lease(cluster: &Cluster, lease: &Lease) -> anyhow::Resul
     let seen =
         Preconditions { uid: lease.metadata.uid.clone(), resource_version: lease.metadata.resource_version.clone() };
     let api: kube::Api<Lease> = cluster.api();
-    match api.delete(name, &DeleteParams::background().preconditions(seen)).await {
+    let step = Step::new("delete", "leases", name);
+    match cluster.ask(step, api.delete(name, &DeleteParams::background().preconditions(seen))).await? {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
-        Err(error) => Err(cluster.explain(&format!("delete leases `{name}`"), error)),
+        Err(status) if status.code == 404 => Ok(true),
+        Err(status) if status.is_conflict() => Ok(false),
+        Err(status) => Err(cluster.refused(step, &status)),
     }
 }
 

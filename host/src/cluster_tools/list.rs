@@ -8,7 +8,7 @@ use provisioning_core::text::one_line;
 use serde::Serialize;
 
 use super::Status;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Step};
 use super::leftovers::{Left, MANAGED_BY, age};
 use super::options::ClusterOptions;
 use super::output::Output;
@@ -38,8 +38,8 @@ struct Row {
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let Arguments { namespace, output, cluster } = arguments;
     let cluster = Cluster::connect(cluster, namespace.as_deref()).await?;
-    let pods = cluster.api::<Pod>().list(&ListParams::default().labels(MANAGED_BY)).await;
-    let pods = pods.map_err(|error| cluster.explain("list pods", error))?;
+    let api = cluster.api::<Pod>();
+    let pods = cluster.get(Step::new("list", "pods", ""), api.list(&ListParams::default().labels(MANAGED_BY))).await?;
     let now = Timestamp::now();
     let mut rows: Vec<Row> = pods.items.into_iter().map(|pod| row(pod, now)).collect();
     rows.sort_by(|one, other| (&one.session, &one.name).cmp(&(&other.session, &other.name)));

@@ -10,8 +10,6 @@ use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::cli::assemble::{self, servers};
 use crate::cli::options::CatalogOptions;
 
-/// The namespace that is meant if none is named, as for the gateway.
-const DEFAULT_NAMESPACE: &str = "default";
 /// The longest name of most objects.
 const MAX_NAME: usize = 253;
 /// The longest name of a namespace, and the longest part of a name between dots.
@@ -26,23 +24,23 @@ pub(super) struct ClusterOptions {
     /// The context in the kubeconfig. Default: its current one
     #[arg(long, value_name = "CONTEXT", help_heading = "Cluster")]
     pub(super) kube_context: Option<String>,
-    /// The namespace, if it is not named as an argument. Default: `default`
+    /// The namespace, if it is not named as an argument. Default: that of the context, or `default`
     #[arg(long = "namespace", value_name = "NAMESPACE", help_heading = "Cluster")]
     in_namespace: Option<String>,
 }
 
 impl ClusterOptions {
-    /// The namespace that an argument or the flag names.
+    /// The namespace that an argument or the flag names; none if the context decides.
     ///
     /// # Errors
     /// If they name two, or one that cannot exist.
-    pub(super) fn namespace(&self, argument: Option<&str>) -> anyhow::Result<String> {
+    pub(super) fn namespace(&self, argument: Option<&str>) -> anyhow::Result<Option<String>> {
         let namespace = match (argument, self.in_namespace.as_deref()) {
             (Some(one), Some(other)) if one != other => {
                 bail!("the namespace is `{one}` as an argument and `{other}` in `--namespace`; name it once")
             }
             (Some(named), _) | (None, Some(named)) => named,
-            (None, None) => DEFAULT_NAMESPACE,
+            (None, None) => return Ok(None),
         };
         if !is_label(namespace) {
             bail!(
@@ -50,7 +48,7 @@ impl ClusterOptions {
                  letter or digit"
             );
         }
-        Ok(namespace.to_owned())
+        Ok(Some(namespace.to_owned()))
     }
 }
 
@@ -124,9 +122,9 @@ mod tests {
 
     #[test]
     fn a_namespace_is_named_once_and_could_exist() {
-        assert_eq!(options(None).namespace(None).unwrap(), "default");
-        assert_eq!(options(Some("a")).namespace(None).unwrap(), "a");
-        assert_eq!(options(Some("a")).namespace(Some("a")).unwrap(), "a");
+        assert_eq!(options(None).namespace(None).unwrap(), None);
+        assert_eq!(options(Some("a")).namespace(None).unwrap().as_deref(), Some("a"));
+        assert_eq!(options(Some("a")).namespace(Some("a")).unwrap().as_deref(), Some("a"));
         assert!(options(Some("a")).namespace(Some("b")).unwrap_err().to_string().contains("name it once"));
         for bad in ["", "A", "-a", "a-", "a.b", "a/b", &"a".repeat(64)] {
             assert!(options(None).namespace(Some(bad)).is_err(), "{bad}");

@@ -7,6 +7,7 @@ use super::Status;
 use super::apply::notes_name;
 use super::options::{ClusterOptions, object_name};
 use super::output::Output;
+use crate::capability::container_runtime::kubernetes::permissions::{Right, Wanted, group};
 
 /// Print the Role that the gateway needs in a cluster.
 ///
@@ -14,7 +15,7 @@ use super::output::Output;
 /// that who may create pods in a namespace can have them use every Secret in it: give the gateway a namespace of its own.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// The namespace
+    /// The namespace. Default: `default`; no kubeconfig is looked for
     namespace: Option<String>,
     /// Where secrets come from, as for `gateway run`
     #[arg(long, value_enum, default_value = "cluster")]
@@ -54,19 +55,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let name = object_name(name, "Role")?;
     object_name(cluster_config_name, "ConfigMap")?;
     object_name(cluster_secret_name, "Secret")?;
-    let namespace = cluster.namespace(namespace.as_deref())?;
+    let namespace = cluster.namespace(namespace.as_deref())?.unwrap_or_else(|| "default".to_owned());
     let metadata = json!({ "name": name, "namespace": namespace });
-    let group = "rbac.authorization.k8s.io";
+    let api_group = "rbac.authorization.k8s.io";
     let role = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata, "rules": rules(arguments),
+        "apiVersion": format!("{api_group}/v1"), "kind": "Role", "metadata": metadata, "rules": rules(&wanted(arguments).rights()),
     });
     let subject = match user {
-        Some(user) => json!({ "kind": "User", "name": user, "apiGroup": group }),
+        Some(user) => json!({ "kind": "User", "name": user, "apiGroup": api_group }),
         None => json!({ "kind": "ServiceAccount", "name": name, "namespace": namespace }),
     };
     let binding = json!({
-        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": metadata,
-        "roleRef": { "apiGroup": group, "kind": "Role", "name": name }, "subjects": [subject],
+        "apiVersion": format!("{api_group}/v1"), "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": { "apiGroup": api_group, "kind": "Role", "name": name }, "subjects": [subject],
     });
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata });
     let objects: Vec<Json> = if user.is_some() { vec![role, binding] } else { vec![account, role, binding] };
@@ -76,34 +77,35 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     Ok(Status::Success)
 }
 
-/// What the gateway does in a namespace, and nothing else.
-fn rules(arguments: &Arguments) -> Vec<Json> {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
-    let mut rules = vec![
-        // A session is a Lease, and owns all else; those of dead gateways are looked for and deleted.
-        rule("coordination.k8s.io", &["leases"], &["create", "delete", "get", "list", "patch", "update"]),
-        rule("", &["pods"], &["create", "delete", "get", "list", "watch"]),
-        // `get` is what the WebSocket of older clusters needs.
-        rule("", &["pods/attach"], &["create", "get"]),
-        rule("", &["pods/log"], &["get"]),
-        // Why a pod does not start.
-        rule("", &["events"], &["list", "watch"]),
-        // What a pod gets of its own. Only ever made and deleted, never read.
-        rule("", &["configmaps", "secrets"], &["create", "delete"]),
-        // `disableNetwork`, and volumes with a name.
-        rule("networking.k8s.io", &["networkpolicies"], &["create", "delete"]),
-        rule("", &["persistentvolumeclaims"], &["create", "get"]),
-    ];
-    let mut read = Vec::new();
+/// What the gateway does in a namespace, and nothing else: what it checks for itself before it starts.
+fn wanted(arguments: &Arguments) -> Wanted {
+    let mut configurations = Vec::new();
     if arguments.cluster_config_provider == Provider::Cluster {
-        read.push(arguments.cluster_config_name.clone());
+        configurations.push(arguments.cluster_config_name.clone());
     }
     if arguments.cluster_secret_provider == Provider::Cluster {
         // The names of the keys, not the Secret.
-        read.push(notes_name(&arguments.cluster_secret_name));
+        configurations.push(notes_name(&arguments.cluster_secret_name));
     }
-    if !read.is_empty() {
-        rules.push(json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": read, "verbs": ["get"] }));
+    Wanted { configurations, ..Wanted::everything() }
+}
+
+/// The rights as rules, in the order of what they are about.
+fn rules(rights: &[Right]) -> Vec<Json> {
+    let mut rules: Vec<(&str, Option<&str>, Vec<&str>)> = Vec::new();
+    for right in rights {
+        match rules.iter_mut().find(|(resource, name, _)| *resource == right.resource && *name == right.name.as_deref())
+        {
+            Some((.., verbs)) => verbs.push(right.verb),
+            None => rules.push((right.resource, right.name.as_deref(), vec![right.verb])),
+        }
     }
-    rules
+    let rule = |(resource, name, verbs): (&str, Option<&str>, Vec<&str>)| {
+        let mut rule = json!({ "apiGroups": [group(resource)], "resources": [resource], "verbs": verbs });
+        if let Some(name) = name {
+            rule["resourceNames"] = json!([name]);
+        }
+        rule
+    };
+    rules.into_iter().map(rule).collect()
 }

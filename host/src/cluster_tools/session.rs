@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         bail!("the session is empty; `cluster-tools list` shows those that there are");
     }
     let cluster = Cluster::connect(cluster, namespace.as_deref()).await?;
-    let namespace = &cluster.namespace;
+    let namespace = cluster.namespace();
     output.line(format!("Cleaning up pods for session '{session}' in namespace '{namespace}'..."))?;
     let all = Leftovers::find(&cluster).await?;
     let found: Vec<&Left> = all.objects.iter().filter(|object| object.session == *session).collect();
