@@ -1,10 +1,21 @@
 //! ConfigMaps and Secrets in a real cluster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use docker_mcp::capability::container_runtime::kubernetes::client::Connection;
+use docker_mcp::capability::container_runtime::kubernetes::permissions::Wanted;
+use docker_mcp::capability::container_runtime::kubernetes::{KubernetesRuntime, PodSettings};
+use docker_mcp::capability::container_runtime::{ContainerRuntime as _, Identity, Request};
+use docker_mcp::lease::Reaper;
+use docker_mcp::resolve::cluster::NoSecrets;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use provisioning_core::value::ObjectKind;
+use provisioning_core::{ContainerSpec, Network, Resources, SecurityProfile, Segment, Value};
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::golden::populated;
 use crate::namespace::Namespace;
@@ -202,6 +213,49 @@ async fn the_printed_role_lets_the_gateway_work_and_not_read_secrets() {
     admin.run(&["create-configmap", "other", r#"{"k": "v"}"#, name]).ok();
 
     let client = client_of(&namespace, "mcp-gateway").await;
+    let settings = PodSettings { start_timeout: Duration::from_secs(60), ..PodSettings::default() };
+    let (connection, reaper) = (Connection::over(client.clone(), name), Reaper::new());
+    let store = Arc::new(NoSecrets);
+    let gateway = KubernetesRuntime::on(connection, settings, store, reaper.clone(), "role".to_owned());
+    let read = ["mcp-gateway-config", "mcp-gateway-secrets-keys"].map(str::to_owned).to_vec();
+    let wanted = Wanted { configurations: read, ..Wanted::everything() };
+    assert_eq!(gateway.check_permissions(&wanted).await.unwrap().missing, []);
+    // The pod gets what its gateway may not read.
+    let key =
+        Segment::ClusterKey { kind: ObjectKind::Secret, object: "mcp-gateway-secrets".to_owned(), key: "k".to_owned() };
+    let request = Request {
+        identity: Identity { session: "role".to_owned(), server: "time".to_owned(), tool: None },
+        spec: ContainerSpec {
+            image: "mcp-test/busybox:1".to_owned(),
+            command: ["sh", "-c", "read -r line; echo \"$line $TOKEN\""].map(Value::text).to_vec(),
+            environment: vec![("TOKEN".to_owned(), Value::from_segments([key]))],
+            volumes: Vec::new(),
+            user: None,
+            network: Network::None,
+            hosts: Vec::new(),
+            labels: Vec::new(),
+            resources: Resources::default(),
+            security: SecurityProfile::default(),
+        },
+    };
+    let mut running = gateway.start(request).await.unwrap();
+    let answer = async {
+        running.streams.stdin.write_all(b"hello\n").await.unwrap();
+        running.streams.stdin.flush().await.unwrap();
+        let mut answer = String::new();
+        BufReader::new(&mut running.streams.stdout).read_line(&mut answer).await.unwrap();
+        answer
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), answer).await.unwrap(), "hello canary\n");
+    let rows: Json = serde_json::from_str(&admin.run(&["list", name, "--format", "json"]).ok()).unwrap();
+    assert_eq!((&rows[0]["session"], &rows[0]["server"]), (&json!("role"), &json!("time")));
+    // A living gateway is left alone.
+    admin.run(&["stale", "0s", name]).ok();
+    assert_eq!(namespace.pods().await.len(), 1);
+    drop(running);
+    assert!(reaper.drain(Duration::from_secs(60)).await);
+    gateway.end().await;
+
     let maps: kube::Api<ConfigMap> = kube::Api::namespaced(client.clone(), name);
     for readable in ["mcp-gateway-config", "mcp-gateway-secrets-keys"] {
         maps.get(readable).await.unwrap();

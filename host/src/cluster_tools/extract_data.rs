@@ -46,8 +46,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
 }
 
 fn text(server: &str, entry: &Entry, needs: &Needs, uses: &[Use]) -> anyhow::Result<String> {
-    let of_secrets: BTreeMap<&str, &str> =
-        entry.secrets.iter().map(|secret| (secret.env.as_str(), ACTUAL_SECRET)).collect();
+    let variables = entry.secrets.iter().map(|secret| secret.env.as_str()).filter(|name| !name.is_empty());
+    let of_secrets: BTreeMap<&str, &str> = variables.map(|name| (name, ACTUAL_SECRET)).collect();
     let config: BTreeMap<&str, &str> = needs
         .config
         .iter()
@@ -70,7 +70,8 @@ Secret data (templated variables + secrets that need actual values):
             let _ = writeln!(text, "  {place} -> {path}");
         }
         for secret in &entry.secrets {
-            let _ = writeln!(text, "  {} -> {} (secret)", secret.env, secret.name);
+            let place = if secret.env.is_empty() { "secrets" } else { secret.env.as_str() };
+            let _ = writeln!(text, "  {place} -> {} (secret)", secret.name);
         }
         text.push('\n');
     }

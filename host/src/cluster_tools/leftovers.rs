@@ -41,10 +41,10 @@ pub(super) struct Left {
     /// How old it is, in seconds.
     pub(super) age: i64,
     #[serde(skip)]
-    uid: Option<String>,
-    /// The Lease that owns it: name and unique identifier.
+    uid: String,
+    /// The Lease of its session, which owns it or is it: name and unique identifier.
     #[serde(skip)]
-    owner: Option<(String, String)>,
+    pub(super) owner: Option<(String, String)>,
 }
 
 impl Left {
@@ -52,15 +52,20 @@ impl Left {
         let labels = metadata.labels.unwrap_or_default();
         let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
         let whole_name = metadata.annotations.and_then(|annotations| annotations.get(SERVER_ANNOTATION).cloned());
-        let owner = metadata.owner_references.unwrap_or_default().into_iter().find(|owner| owner.kind == "Lease");
+        let (name, uid) = (metadata.name.unwrap_or_default(), metadata.uid.unwrap_or_default());
+        let mut owners = metadata.owner_references.unwrap_or_default().into_iter();
+        let owner = match kind {
+            "lease" => Some((name.clone(), uid.clone())),
+            _ => owners.find(|owner| owner.kind == "Lease").map(|owner| (owner.name, owner.uid)),
+        };
         Self {
             kind,
-            name: metadata.name.unwrap_or_default(),
+            name,
             session: label(SESSION_LABEL),
             server: whole_name.unwrap_or_else(|| label(SERVER_LABEL)),
             age: metadata.creation_timestamp.map_or(0, |made| (now.as_second() - made.0.as_second()).max(0)),
-            uid: metadata.uid,
-            owner: owner.map(|owner| (owner.name, owner.uid)),
+            uid,
+            owner,
         }
     }
 }
@@ -147,16 +152,10 @@ impl Leftovers {
 
     /// Whether somebody may still use the object.
     pub(super) fn life(&self, object: &Left) -> Life {
-        match &object.owner {
-            // A session without anything left is its Lease alone.
-            None if object.kind == "lease" => {
-                self.leases.get(&object.name).map_or(Life::Gone, |lease| self.of_lease(lease))
-            }
-            None => Life::Unknown,
-            Some((name, uid)) => match self.leases.get(name) {
-                Some(lease) if lease.metadata.uid.as_ref() == Some(uid) => self.of_lease(lease),
-                _ => Life::Gone,
-            },
+        let Some((name, uid)) = &object.owner else { return Life::Unknown };
+        match self.leases.get(name) {
+            Some(lease) if lease.metadata.uid.as_ref() == Some(uid) => self.of_lease(lease),
+            _ => Life::Gone,
         }
     }
 
@@ -171,9 +170,8 @@ impl Leftovers {
         if over > SLACK_SECONDS { Life::Expired(over) } else { Life::Living }
     }
 
-    /// The Lease of an object's session, as it was seen.
-    pub(super) fn lease(&self, object: &Left) -> Option<&Lease> {
-        let name = object.owner.as_ref().map_or(&object.name, |(name, _)| name);
+    /// A Lease as it was seen.
+    pub(super) fn lease(&self, name: &str) -> Option<&Lease> {
         self.leases.get(name)
     }
 }
@@ -197,7 +195,7 @@ pub(super) async fn delete(cluster: &Cluster, object: &Left) -> anyhow::Result<(
     let Some((_, plural, resource)) = kinds().into_iter().find(|(kind, ..)| *kind == object.kind) else {
         return Ok(());
     };
-    let seen = Preconditions { uid: object.uid.clone(), resource_version: None };
+    let seen = Preconditions { uid: Some(object.uid.clone()), resource_version: None };
     let mut parameters = DeleteParams::background().preconditions(seen);
     if object.kind == "pod" {
         parameters = parameters.grace_period(GRACE_SECONDS);

@@ -40,17 +40,17 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let all = Leftovers::find(&cluster).await?;
     let mut failures = Vec::new();
     let mut dead = Vec::new();
-    for (session, objects) in by_session(&all.objects) {
+    for ((lease, _), objects) in by_lease(&all.objects) {
+        let Some(first) = objects.first() else { continue };
         // A session is as old as the oldest that it made.
         let is_old = objects.iter().map(|object| object.age).max().unwrap_or(0) >= *least;
-        let Some(life) = objects.iter().map(|object| all.life(object)).find(Life::is_dead).filter(|_| is_old) else {
+        let life = all.life(first);
+        if !life.is_dead() || !is_old {
             continue;
-        };
-        let leases = objects.iter().filter_map(|object| all.lease(object)).next();
-        match leases.filter(|_| !dry_run && matches!(life, Life::Expired(_))) {
-            None => {}
+        }
+        if let Some(lease) = all.lease(lease).filter(|_| !dry_run && matches!(life, Life::Expired(_))) {
             // The Lease goes first, and only as it was seen: a gateway that renews it meanwhile keeps everything.
-            Some(lease) => match leftovers::end_lease(&cluster, lease).await {
+            match leftovers::end_lease(&cluster, lease).await {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(error) => {
@@ -59,10 +59,10 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
                     failures.push(message);
                     continue;
                 }
-            },
+            }
         }
-        output.line(format!("Dead session '{session}': {life}"))?;
-        dead.extend(objects.into_iter().filter(|object| all.life(object).is_dead()));
+        output.line(format!("Dead session '{}': {life}", first.session))?;
+        dead.extend(objects);
     }
     failures.extend(session::delete(&cluster, *output, &dead, *dry_run).await?);
     let unknown = all.objects.iter().filter(|object| all.life(object) == Life::Unknown).count();
@@ -80,10 +80,13 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     Ok(if failures.is_empty() { Status::Success } else { Status::Partial })
 }
 
-fn by_session(objects: &[Left]) -> BTreeMap<&str, Vec<&Left>> {
-    let mut sessions: BTreeMap<&str, Vec<&Left>> = BTreeMap::new();
+/// The objects of each Lease. Those without one are left out.
+fn by_lease(objects: &[Left]) -> BTreeMap<(&str, &str), Vec<&Left>> {
+    let mut sessions: BTreeMap<(&str, &str), Vec<&Left>> = BTreeMap::new();
     for object in objects {
-        sessions.entry(&object.session).or_default().push(object);
+        if let Some((name, uid)) = &object.owner {
+            sessions.entry((name, uid)).or_default().push(object);
+        }
     }
     sessions
 }
