@@ -174,8 +174,8 @@ fn a_component_is_installed_with_consent_and_runs_with_what_it_was_granted() {
     let json = place.json("provisioner ls --format json", 0);
     let names: Vec<&str> =
         json["provisioners"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["docker", "mine"]);
-    let mine = &json["provisioners"][1];
+    assert_eq!(names, ["docker", "kubernetes", "cluster-mapping", "mine"]);
+    let mine = &json["provisioners"][3];
     assert_eq!(mine["digest"], digest(builtin::DOCKER));
     assert_eq!(mine["consent"]["by"], "ada");
     assert!(mine["from"].as_str().unwrap().ends_with("/docker.wasm"), "{mine}");

@@ -6,6 +6,7 @@
 pub(crate) mod assemble;
 mod cache;
 mod catalog;
+mod cluster;
 mod completion;
 mod config;
 mod demo;

@@ -96,3 +96,41 @@ fn object(asked: wit::ObjectKind, key: &str, content: &Value) -> Result<ObjectKi
         )))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(runs: &[Vec<Segment>]) -> Vec<String> {
+        runs.iter().map(|run| Value::from_segments(run.clone()).to_string()).collect()
+    }
+
+    #[test]
+    fn a_value_is_cut_at_its_references() {
+        let key = Segment::ClusterKey { kind: ObjectKind::Secret, object: "o".to_owned(), key: "k".to_owned() };
+        let key = Value::from_segments([key]);
+        let user = Value::private(Origin::Config, "s.user", "ann");
+        let value = Value::concat([&Value::text("u="), &user, &key, &key, &Value::text("@h")]);
+        let runs = runs(&value);
+        assert_eq!(shown(&runs), ["u=<config:s.user>", "<secret-key:o/k>", "<secret-key:o/k>", "@h"]);
+        assert_eq!(runs.iter().map(|run| is_private(run)).collect::<Vec<_>>(), [true, false, false, false]);
+    }
+
+    #[test]
+    fn what_holds_a_secret_or_an_argument_goes_into_a_secret_and_never_into_a_config_map() {
+        use wit::ObjectKind::{Automatic, ConfigMap, Secret};
+        let config = Value::private(Origin::Config, "s.user", "ann");
+        let argument = Value::private(Origin::Argument, "text", "hello");
+        let mixed = Value::concat([&config, &Value::secret("s.token")]);
+        for (asked, content, expected) in [
+            (Automatic, &config, Some(ObjectKind::ConfigMap)),
+            (Automatic, &argument, Some(ObjectKind::Secret)),
+            (Automatic, &mixed, Some(ObjectKind::Secret)),
+            (Secret, &config, Some(ObjectKind::Secret)),
+            (ConfigMap, &config, Some(ObjectKind::ConfigMap)),
+            (ConfigMap, &mixed, None),
+        ] {
+            assert_eq!(object(asked, "k", content).ok(), expected, "{asked:?} {content}");
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
             eprintln!("warning: {ignored}");
         }
         let check = |assembled: &Assembled| check_signatures(&arguments, assembled);
-        return plan::show(&arguments.servers, &[], plan::Format::Text, check).await;
+        return plan::show(&arguments.servers, &[], plan::Format::Text, plan::Look::AtCluster, check).await;
     }
     super::log_to_stderr(arguments.servers.verbosity, false);
     // Taken before anything can be cancelled by them.
@@ -55,6 +55,7 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     let options = gateway_options(&arguments, &assembled, screen);
     let http = listen(&arguments).await?;
     assembled.reap();
+    assembled.check_rights();
     let provision = provision(&arguments, &assembled);
     let gateway = Gateway::start(assembled.loaded.servers.clone(), provision, options);
     if arguments.watches() {

@@ -31,7 +31,9 @@ pub(crate) struct Sources {
     pub(super) options: ServerOptions,
     pub(super) own: OwnFiles,
     pub(super) secrets: Arc<dyn SecretStore>,
-    /// Which values are in a cluster instead.
+    /// Whether configuration is in a cluster, so that no file with it is read.
+    pub(super) config_is_elsewhere: bool,
+    /// Which values are in a cluster.
     pub(super) cluster: Option<Arc<Cluster>>,
     /// Catalogs that were fetched, with the names of their servers.
     pub(super) fetched: Vec<(String, Catalog)>,
@@ -43,10 +45,9 @@ impl Sources {
     /// # Errors
     /// If one cannot be used, a server is unknown, or nothing is enabled.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
-        let Self { options, own, secrets, cluster, fetched } = self;
+        let Self { options, own, secrets, config_is_elsewhere, cluster, fetched } = self;
         let entries = servers::enabled(options, own, fetched)?;
-        let config_is_elsewhere = cluster.as_ref().is_some_and(|cluster| cluster.config);
-        let config = match config_is_elsewhere {
+        let config = match *config_is_elsewhere {
             true => Map::new(),
             false => configuration::load(&own.of_kind("config.yaml", &options.config, &options.additional_config)?)?,
         };
@@ -54,7 +55,7 @@ impl Sources {
         let servers: Vec<ServerDefinition> =
             entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
         let settings = servers.iter().map(|server| {
-            let own = match config_is_elsewhere {
+            let own = match *config_is_elsewhere {
                 true => ServerConfiguration::default(),
                 false => configuration::for_server(&config, &server.name, &server.entry),
             };

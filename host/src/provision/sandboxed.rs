@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use provisioning_core::Segment;
+use provisioning_core::value::ObjectKind;
 use serde_json::{Map, Value as Json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -346,7 +347,9 @@ impl SandboxedProvisioner {
     async fn warn_of_arguments(&self, scope: &ServerScope) {
         let Ok(envelope) = scope.envelope().await else { return };
         let secrets = envelope.command.iter().flat_map(|value| value.segments()).filter_map(|segment| match segment {
-            Segment::Secret(name) => Some(format!("`{name}`")),
+            Segment::Secret(name) | Segment::ClusterKey { kind: ObjectKind::Secret, key: name, .. } => {
+                Some(format!("`{name}`"))
+            }
             _ => None,
         });
         let secrets: BTreeSet<String> = secrets.collect();
@@ -359,9 +362,13 @@ impl SandboxedProvisioner {
         };
         if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
             let secrets = secrets.into_iter().collect::<Vec<_>>().join(", ");
+            let who = match self.environment.runtime.name() {
+                "kubernetes" => "the node's container runtime",
+                _ => "`docker inspect`",
+            };
             tracing::warn!(
-                "`{key}` of the catalog puts secret {secrets} into the container's arguments, where `docker inspect` \
-                 and the list of processes show it; use `env` if the server can read it there"
+                "`{key}` of the catalog puts secret {secrets} into the container's arguments, where {who} and the list of \
+                 processes show it; use `env` if the server can read it there"
             );
         }
     }

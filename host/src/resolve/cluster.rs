@@ -49,15 +49,15 @@ impl Cluster {
     ///
     /// # Errors
     /// If the mapping fails or breaks one of these rules.
-    pub async fn keys_for(&self, uses: &[Use]) -> Result<BTreeMap<Use, String>, ResolveError> {
+    pub async fn keys_for(&self, server: &str, uses: &[Use]) -> Result<BTreeMap<Use, String>, ResolveError> {
         if uses.is_empty() {
             return Ok(BTreeMap::new());
         }
         let answers = self.mapping.map_keys(uses).await?;
-        self.checked(uses, answers).map_err(ResolveError::Mapping)
+        self.checked(server, uses, answers).map_err(ResolveError::Mapping)
     }
 
-    fn checked(&self, uses: &[Use], answers: Vec<Use>) -> Result<BTreeMap<Use, String>, String> {
+    fn checked(&self, server: &str, uses: &[Use], answers: Vec<Use>) -> Result<BTreeMap<Use, String>, String> {
         const SHOWN: usize = 100;
         if answers.len() != uses.len() {
             return Err(format!("the mapping answers {} keys for {} names", answers.len(), uses.len()));
@@ -71,7 +71,7 @@ impl Cluster {
             }
             cluster_key(&key).map_err(|error| format!("the mapping gives `{name}` a key that is none: {error}"))?;
             let is_own = uses.iter().any(|(other, name)| *other == kind && *name == key);
-            if !is_own && !self.keys.iter().any(|pattern| pattern.covers(&key, None)) {
+            if !is_own && !self.keys.iter().any(|pattern| pattern.covers(&key, Some(server))) {
                 return Err(format!(
                     "the mapping gives `{name}` the key `{shown}`, which is no name of its catalog entry; allow it with \
                      `--cluster-mapping-keys {shown}`"
@@ -84,6 +84,41 @@ impl Cluster {
             keys.insert(used.clone(), key);
         }
         Ok(keys)
+    }
+}
+
+/// A cluster that is not looked at.
+pub struct Unseen {
+    /// The name of the `ConfigMap`.
+    pub config_name: String,
+    /// The name of the `Secret`.
+    pub secret_name: String,
+}
+
+#[async_trait]
+impl ClusterValues for Unseen {
+    fn config_name(&self) -> &str {
+        &self.config_name
+    }
+
+    fn secret_name(&self) -> &str {
+        &self.secret_name
+    }
+
+    async fn configuration(&self) -> Result<Arc<BTreeMap<String, String>>, ResolveError> {
+        Ok(Arc::default())
+    }
+
+    fn is_looked_at(&self) -> bool {
+        false
+    }
+
+    async fn secret_keys(&self) -> Result<Option<Arc<BTreeSet<String>>>, ResolveError> {
+        Ok(None)
+    }
+
+    async fn secret(&self, key: &str) -> Result<SecretText, ResolveError> {
+        Err(ResolveError::SecretStore(format!("secret `{key}` of the cluster is not read for a forecast")))
     }
 }
 
@@ -129,6 +164,11 @@ pub trait ClusterValues: Send + Sync {
     /// If it is not there, naming the `cluster-tools` command that makes it; if it must not be read, naming the Role
     /// that would allow it; if the cluster does not answer.
     async fn configuration(&self) -> Result<Arc<BTreeMap<String, String>>, ResolveError>;
+
+    /// False if the cluster is not looked at: everything is then taken to be there, for a forecast.
+    fn is_looked_at(&self) -> bool {
+        true
+    }
 
     /// The keys of the `Secret` as `cluster-tools populate-secret` noted them; none if nobody did. Reads no secret.
     ///

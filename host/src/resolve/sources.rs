@@ -34,6 +34,9 @@ pub(super) struct Known {
     objects: Option<(String, String)>,
 }
 
+/// What stands in a forecast for configuration that is not read: something that can be a number, a name and a user.
+const ANYTHING: &str = "1";
+
 /// What the result of a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -66,7 +69,7 @@ impl Known {
         }
         uses.sort();
         uses.dedup();
-        let keys = cluster.keys_for(&uses).await?;
+        let keys = cluster.keys_for(&settings.name, &uses).await?;
         let secrets = async {
             match cluster.secrets {
                 true => secrets_in(cluster, settings, &keys, oauth).await,
@@ -116,7 +119,11 @@ impl Known {
         for used in named {
             let key = self.keys.get(&(ObjectKind::ConfigMap, used.path.clone())).map_or("", String::as_str);
             let below = used.path.split_once('.').map_or("", |(_, below)| below);
-            let (found, reference) = match held.get(key) {
+            let text = match cluster.values.is_looked_at() {
+                true => held.get(key).map(String::as_str),
+                false => Some(ANYTHING),
+            };
+            let (found, reference) = match text {
                 // As here, what is empty is as if it were not there, and leaves a default no say.
                 Some(text) if text.is_empty() => continue,
                 Some(text) => {
@@ -125,7 +132,7 @@ impl Known {
                         object: cluster.values.config_name().to_owned(),
                         key: key.to_owned(),
                     };
-                    (list(text).unwrap_or_else(|| Json::String(text.clone())), Value::from_segments([key]))
+                    (list(text).unwrap_or_else(|| Json::String(text.to_owned())), Value::from_segments([key]))
                 }
                 None => match unset(&settings.entry, &below.split('.').collect::<Vec<_>>()) {
                     // It stands in the catalog.

@@ -82,7 +82,14 @@ impl Context {
             policies: &self.enforcement.policies,
             mounted: &mounted,
         };
-        let decisions = judge(&case, &content);
+        let mut decisions = judge(&case, &content);
+        let policies = &self.enforcement.policies;
+        // Not of what runs in this process.
+        let namespace = self.enforcement.namespace.as_deref();
+        let is_there = self.runtime.name_for(&spec.image) == self.runtime.name();
+        if let Some(namespace) = namespace.filter(|_| is_there && !policies.is_empty()) {
+            decisions.push(policies.holding(self.who()).namespace(namespace));
+        }
         self.decision = Some(record::Decision::new(Verdict::Allowed, "envelope"));
         self.require(decisions)?;
         if scope.image() != Some(spec.image.as_str()) {
