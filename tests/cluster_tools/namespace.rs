@@ -43,7 +43,7 @@ impl Namespace {
         if std::env::var_os("KUBECONFIG").is_none() {
             return Err("KUBECONFIG is not set".to_owned());
         }
-        let kubeconfig = Kubeconfig::read().map_err(|error| error.to_string())?;
+        let mut kubeconfig = Kubeconfig::read().map_err(|error| error.to_string())?;
         let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default()).await;
         let client = Client::try_from(config.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
         let mut random = [0_u8; 6];
@@ -52,6 +52,9 @@ impl Namespace {
         let object: Object = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         let all: Api<Object> = Api::all(client.clone());
         all.create(&PostParams::default(), &object).await.map_err(|error| error.to_string())?;
+        for context in kubeconfig.contexts.iter_mut().filter_map(|named| named.context.as_mut()) {
+            context.namespace = Some(name.clone());
+        }
         let made = Self { client, name, kubeconfig, runtime: tokio::runtime::Handle::current() };
         // No pod is admitted before the cluster has made it.
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
