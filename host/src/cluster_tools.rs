@@ -63,31 +63,20 @@ runs in. The namespace is that of the context, or `default`, unless one is named
 Exit codes: 0 success; 1 it failed, the last line on stderr says why and what to do; 2 wrong arguments; 3 some of it \
 failed, or `check` found something missing.";
 
+/// The commands. What each is about stands with its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the pods of servers
     List(list::Arguments),
-    /// Delete what a session of a gateway made
     Session(session::Arguments),
-    /// Delete what dead sessions left: those whose gateway no longer renews its Lease. Living ones are left alone
     Stale(stale::Arguments),
-    /// Show what a server needs: its variables, and where their values come from
     ExtractData(extract_data::Arguments),
-    /// Write two files to fill in, with the configuration and the secrets that servers need
     GenerateEnv(generate_env::Arguments),
-    /// Show the ConfigMap and the Secret that a server needs, with values to replace
     ShowExample(show_example::Arguments),
-    /// Put the variables of a file into a ConfigMap
     PopulateConfigmap(populate_configmap::Arguments),
-    /// Put the variables of a file into a Secret
     PopulateSecret(populate_secret::Arguments),
-    /// Put a JSON map of texts into a ConfigMap
     CreateConfigmap(create_configmap::Arguments),
-    /// Put a JSON map of texts into a Secret
     CreateSecret(create_secret::Arguments),
-    /// Compare what servers need with what the cluster has
     Check(check::Arguments),
-    /// Print the Role that the gateway needs in a cluster
     Rbac(rbac::Arguments),
 }
 

@@ -22,7 +22,7 @@ use super::output::Output;
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The servers, by their names in the catalog. Default: all of the catalogs
-    #[arg(value_name = "SERVER,...", value_delimiter = ',')]
+    #[arg(value_name = "SERVER,...", value_delimiter = ',', num_args = 1)]
     servers: Vec<String>,
     /// The namespace
     namespace: Option<String>,

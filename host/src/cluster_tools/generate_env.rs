@@ -23,7 +23,7 @@ use super::{Status, files};
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The servers, by their names in the catalog
-    #[arg(value_name = "SERVER,...", value_delimiter = ',', required = true)]
+    #[arg(value_name = "SERVER,...", value_delimiter = ',', num_args = 1, required = true)]
     servers: Vec<String>,
     /// What the names of the files begin with; may have a directory
     base: PathBuf,

@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let Arguments { age: least, namespace, dry_run, output, cluster } = arguments;
     let cluster = Cluster::connect(cluster, namespace.as_deref()).await?;
     let namespace = cluster.namespace();
-    let older = if *least > 0 { format!(" and is older than {}", age(*least)) } else { String::new() };
+    let older = if *least > 0 { format!(", if older than {},", age(*least)) } else { String::new() };
     output.line(format!("Cleaning up what dead sessions left{older} in namespace '{namespace}'..."))?;
     let all = Leftovers::find(&cluster).await?;
     let mut failures = Vec::new();
