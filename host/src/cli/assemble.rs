@@ -2,7 +2,7 @@
 
 pub(super) mod cluster;
 mod legacy;
-pub(super) mod servers;
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -425,6 +425,6 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
 }
 
 /// The user's home directory.
-pub(super) fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }

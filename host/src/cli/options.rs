@@ -12,9 +12,9 @@ use crate::audit::Retention;
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::PrivateHost;
 
-/// Which servers, with which configuration, deployed by what.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ServerOptions {
+/// Which catalogs there are.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct CatalogOptions {
     /// A catalog of servers: a YAML or JSON file, or `builtin:sample`. Repeat it for several; later ones win. A name
     /// without `./` is looked for in ~/.docker/mcp/catalogs first. Default: every catalog there
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
@@ -25,6 +25,13 @@ pub(crate) struct ServerOptions {
     /// Read the catalogs in ~/.docker/mcp/catalogs although `--catalog` names others
     #[arg(long, help_heading = "Servers")]
     pub(crate) use_configured_catalogs: bool,
+}
+
+/// Which servers, with which configuration, deployed by what.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerOptions {
+    #[command(flatten)]
+    pub(crate) catalogs: CatalogOptions,
     /// A file with a server of its own, which is enabled: a catalog entry with its `name`, or a `server.yaml` of the
     /// registry project
     #[arg(long, value_name = "file://PATH", help_heading = "Servers")]

@@ -10,7 +10,7 @@ pub mod reap;
 
 mod attach;
 mod cluster_values;
-mod error;
+pub(crate) mod error;
 mod failure;
 mod image;
 mod labels;

@@ -26,7 +26,7 @@ use crate::capability::container_runtime::RuntimeError;
 /// How long making the client may take: a credential plugin may ask the person in front of the screen.
 const CONNECT: Duration = Duration::from_secs(60);
 /// How long one request may take that only reads or writes an object.
-pub(super) const QUICK: Duration = Duration::from_secs(20);
+pub(crate) const QUICK: Duration = Duration::from_secs(20);
 
 /// What the process's surroundings say of clusters.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ impl Connection {
     }
 
     /// The cluster. A failure is not remembered: what was wrong may be mended.
-    pub(super) async fn cluster(&self) -> Result<&Cluster, RuntimeError> {
+    pub(crate) async fn cluster(&self) -> Result<&Cluster, RuntimeError> {
         self.cluster.get_or_try_init(|| self.connect()).await
     }
 
@@ -142,11 +142,11 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    pub(super) fn client(&self) -> &kube::Client {
+    pub(crate) fn client(&self) -> &kube::Client {
         &self.client
     }
 
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     /// The objects of a kind in the namespace.
-    pub(super) fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     /// What an error of the API server means.
-    pub(super) fn error(&self, error: &kube::Error, step: Step<'_>) -> RuntimeError {
+    pub(crate) fn error(&self, error: &kube::Error, step: Step<'_>) -> RuntimeError {
         error::of_request(self, error, step)
     }
 }

@@ -13,17 +13,17 @@ pub(super) const MESSAGE: usize = 600;
 
 /// What was asked of the API server, in its own terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Step<'a> {
+pub(crate) struct Step<'a> {
     /// The verb, such as `create`.
-    pub(super) verb: &'static str,
+    pub(crate) verb: &'static str,
     /// The resource, such as `pods` or `pods/attach`.
-    pub(super) resource: &'static str,
+    pub(crate) resource: &'static str,
     /// The object's name; empty if there is none.
-    pub(super) name: &'a str,
+    pub(crate) name: &'a str,
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(verb: &'static str, resource: &'static str, name: &'a str) -> Self {
+    pub(crate) fn new(verb: &'static str, resource: &'static str, name: &'a str) -> Self {
         Self { verb, resource, name }
     }
 }
@@ -68,7 +68,7 @@ pub(super) fn of_request(cluster: &Cluster, error: &kube::Error, step: Step<'_>)
     }
 }
 
-pub(super) fn of_status(namespace: &str, status: &kube::core::Status, step: Step<'_>) -> RuntimeError {
+pub(crate) fn of_status(namespace: &str, status: &kube::core::Status, step: Step<'_>) -> RuntimeError {
     let Step { verb, resource, name } = step;
     let text = message(status);
     match status.code {
@@ -78,7 +78,7 @@ pub(super) fn of_status(namespace: &str, status: &kube::core::Status, step: Step
         403 if is_missing_right(&status.message) => {
             let rights = super::permissions::grant(verb, resource, namespace);
             RuntimeError::Denied(format!(
-                "the gateway may not `{verb}` `{resource}` in namespace `{namespace}`; allow it with {rights}"
+                "the credentials of the context may not `{verb}` `{resource}` in namespace `{namespace}`; allow it with {rights}"
             ))
         }
         404 if status.message.contains("namespaces \"") => RuntimeError::Invalid(format!(
@@ -107,7 +107,7 @@ fn is_missing_right(message: &str) -> bool {
 }
 
 /// No answer came in time.
-pub(super) fn silent(cluster: &Cluster, step: Step<'_>, limit: Duration) -> RuntimeError {
+pub(crate) fn silent(cluster: &Cluster, step: Step<'_>, limit: Duration) -> RuntimeError {
     RuntimeError::Unavailable(format!(
         "the Kubernetes API server at `{}` did not {} `{}` within {} s; check that the cluster is well",
         cluster.server(),

@@ -100,7 +100,7 @@ pub struct Report {
 }
 
 /// The API group of a resource.
-fn group(resource: &str) -> &'static str {
+pub(crate) fn group(resource: &str) -> &'static str {
     match resource {
         "leases" => "coordination.k8s.io",
         "networkpolicies" => "networking.k8s.io",
