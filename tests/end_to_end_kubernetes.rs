@@ -417,8 +417,9 @@ async fn what_a_killed_gateway_left_is_removed_by_the_next_once_its_lease_has_ex
     let of_living: Vec<_> = leases.items.into_iter().filter_map(|lease| lease.metadata.name).collect();
     let dead = start(&cluster, &victim, &["victim"], (HERE, HERE), &["--long-lived"]).await;
     dead.text("greet", json!({})).await;
+    cluster.wait_for_pods(2).await;
     dead.signal("KILL").await;
-    assert_eq!(cluster.wait_for_pods(2).await.len(), 2, "it should outlive its gateway");
+    assert_eq!(cluster.pods().await.len(), 2, "it should outlive its gateway");
 
     // As if two minutes had passed.
     let leases = cluster.api::<Lease>();
