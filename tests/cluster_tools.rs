@@ -100,6 +100,7 @@ impl Tools {
         // Who fails early does not read.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
+        assert!(matches!(output.status.code(), Some(0..=3)), "{output:?}");
         Ran {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),

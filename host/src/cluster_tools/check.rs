@@ -12,7 +12,7 @@ use super::Status;
 use super::apply::{KEYS_ANNOTATION, notes_name};
 use super::cluster::{Cluster, Step};
 use super::needs::{Needs, in_words, is_placeholder};
-use super::options::{Catalogs, ClusterOptions, object_name, select};
+use super::options::{Catalogs, ClusterOptions, Names, object_name, select};
 use super::output::Output;
 
 /// Compare what servers need with what the cluster has.
@@ -22,8 +22,8 @@ use super::output::Output;
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The servers, by their names in the catalog. Default: all of the catalogs
-    #[arg(value_name = "SERVER,...", value_delimiter = ',', num_args = 1)]
-    servers: Vec<String>,
+    #[arg(value_name = "SERVER,...")]
+    servers: Option<Names>,
     /// The namespace
     namespace: Option<String>,
     /// The ConfigMap with the configuration, as for `gateway run`
@@ -93,7 +93,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         (object_name(cluster_config_name, "ConfigMap")?, object_name(cluster_secret_name, "Secret")?);
     let catalog = catalogs.load()?;
     let all: Vec<String> = catalog.names().map(str::to_owned).collect();
-    let selected = select(&catalog, if servers.is_empty() { &all } else { servers })?;
+    let selected = select(&catalog, servers.as_ref().map_or(&all, |Names(named)| named))?;
     let needs = Needs::of(selected.iter().map(|(name, entry)| (name.as_str(), *entry)))?;
     let cluster = Cluster::connect(cluster, namespace.as_deref()).await?;
     let values = configuration(&cluster, config).await?;

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let Arguments { server, output, catalogs } = arguments;
     let catalog = catalogs.load()?;
-    let selected = select(&catalog, std::slice::from_ref(server))?;
+    let selected = select(&catalog, &[server.trim().to_owned()])?;
     let Some((server, entry)) = selected.first() else { return Ok(Status::Success) };
     let needs = Needs::of([(server.as_str(), *entry)])?;
     if let Err(error) = needs.check_keys() {

@@ -10,7 +10,7 @@ use provisioning_core::env_file;
 use serde_json::json;
 
 use super::needs::{Needs, SECRET_PLACEHOLDER, VALUE_PLACEHOLDER};
-use super::options::{Catalogs, select};
+use super::options::{Catalogs, Names, select};
 use super::output::Output;
 use super::{Status, files};
 
@@ -23,8 +23,8 @@ use super::{Status, files};
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The servers, by their names in the catalog
-    #[arg(value_name = "SERVER,...", value_delimiter = ',', num_args = 1, required = true)]
-    servers: Vec<String>,
+    #[arg(value_name = "SERVER,...")]
+    servers: Names,
     /// What the names of the files begin with; may have a directory
     base: PathBuf,
     /// Replace files that are filled in
@@ -52,8 +52,8 @@ struct File<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
-    let Arguments { servers, base, force, dry_run, output, catalogs } = arguments;
-    let names = servers.iter().map(|name| name.trim()).collect::<Vec<_>>().join(", ");
+    let Arguments { servers: Names(servers), base, force, dry_run, output, catalogs } = arguments;
+    let names = servers.join(", ");
     output.line(format!("Generating separate config and secret .env files for servers: {names}..."))?;
     let catalog = catalogs.load()?;
     let selected = select(&catalog, servers)?;

@@ -1,6 +1,8 @@
 //! Flags that several commands share, and the names that they take.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::bail;
 use clap::Args;
@@ -52,7 +54,19 @@ impl ClusterOptions {
     }
 }
 
-/// Which servers are meant.
+/// Names of servers in one argument, with commas between them.
+#[derive(Clone, Debug)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl FromStr for Names {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.split(',').map(|name| name.trim().to_owned()).collect()))
+    }
+}
+
+/// Where servers are described.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Catalogs {
     #[command(flatten)]
@@ -76,13 +90,13 @@ impl Catalogs {
 /// At the first name that no catalog has.
 pub(super) fn select<'a>(catalog: &'a Catalog, names: &[String]) -> anyhow::Result<Vec<(String, &'a Entry)>> {
     let mut selected: Vec<(String, &Entry)> = Vec::new();
-    for name in names.iter().map(|name| name.trim()) {
+    for name in names {
         let Some(entry) = catalog.get(name) else {
-            let error = catalog.select(&[name.to_owned()]).err();
+            let error = catalog.select(std::slice::from_ref(name)).err();
             return Err(error.map_or_else(|| anyhow::anyhow!("there is no server `{name}`"), CatalogError::into));
         };
         if selected.iter().all(|(known, _)| known != name) {
-            selected.push((name.to_owned(), entry));
+            selected.push((name.clone(), entry));
         }
     }
     Ok(selected)

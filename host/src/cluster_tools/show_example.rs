@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let Arguments { server, output, catalogs } = arguments;
     let catalog = catalogs.load()?;
-    let selected = select(&catalog, std::slice::from_ref(server))?;
+    let selected = select(&catalog, &[server.trim().to_owned()])?;
     let needs = Needs::of(selected.iter().map(|(name, entry)| (name.as_str(), *entry)))?;
     needs.check_keys()?;
     let config: BTreeMap<&str, &str> = needs

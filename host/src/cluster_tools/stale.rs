@@ -93,7 +93,11 @@ fn by_lease(objects: &[Left]) -> BTreeMap<(&str, &str), Vec<&Left>> {
 
 /// A duration such as `2h30m`, in seconds.
 fn seconds(text: &str) -> Result<i64, String> {
-    let wrong = || format!("`{text}` is no age; write hours, minutes and seconds, such as `24h`, `2h30m` or `45m`");
+    let wrong = || {
+        format!(
+            "`{text}` is no age; write hours, minutes and seconds, such as `24h`, `2h30m` or `45m`; a namespace comes after it"
+        )
+    };
     let mut total: i64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
