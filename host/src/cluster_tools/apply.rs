@@ -7,6 +7,8 @@
 //! The gateway may not read Secrets. So that it can still tell a missing key before it starts a pod, a ConfigMap beside
 //! the Secret notes the names of its keys. Values are never part of what is returned, logged or told.
 
+#![allow(clippy::indexing_slicing, reason = "fields of JSON objects that are made here are set; that cannot fail")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;

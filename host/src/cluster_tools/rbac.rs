@@ -1,5 +1,7 @@
 //! `cluster-tools rbac`: the Role that the gateway needs.
 
+#![allow(clippy::indexing_slicing, reason = "fields of JSON objects that are made here are set; that cannot fail")]
+
 use clap::{Args, ValueEnum};
 use serde_json::{Value as Json, json};
 

@@ -1,5 +1,7 @@
 //! `cluster-tools show-example`: the two objects that a server needs.
 
+#![allow(clippy::indexing_slicing, reason = "fields of JSON objects that are made here are set; that cannot fail")]
+
 use std::collections::BTreeMap;
 
 use clap::Args;

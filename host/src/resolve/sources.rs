@@ -125,7 +125,7 @@ impl Known {
             };
             let (found, reference) = match text {
                 // As here, what is empty is as if it were not there, and leaves a default no say.
-                Some(text) if text.is_empty() => continue,
+                Some("") => continue,
                 Some(text) => {
                     let key = Segment::ClusterKey {
                         kind: ObjectKind::ConfigMap,

@@ -2,8 +2,10 @@ use std::path::Path;
 
 use super::*;
 
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// Rows of which the measured object is not to be copied, and what is done instead.
-const DIFFERENT: &[(&str, Option<&[(&str, &str)]>, &str)] = &[
+const DIFFERENT: &[(&str, Option<Pairs>, &str)] = &[
     ("envfile/quotes", Some(&[("A", "x y"), ("B", "z")]), "quotes are taken off"),
     ("envfile/export", None, "`export A` is refused: no cluster accepts such a key"),
     ("envfile/spaces", Some(&[("A", "1"), ("B", "2")]), "blanks around `=` are no part of the name and value"),
