@@ -76,7 +76,12 @@ impl Cluster {
     }
 
     /// A runtime in the namespace, with time to pull images on a busy machine.
-    pub(crate) fn runtime(&self, session: &str, reaper: &Reaper, change: impl FnOnce(&mut PodSettings)) -> KubernetesRuntime {
+    pub(crate) fn runtime(
+        &self,
+        session: &str,
+        reaper: &Reaper,
+        change: impl FnOnce(&mut PodSettings),
+    ) -> KubernetesRuntime {
         let mut settings = PodSettings { start_timeout: PATIENCE, ..PodSettings::default() };
         change(&mut settings);
         KubernetesRuntime::new(self.place(), settings, Arc::new(OneSecret), reaper.clone(), session.to_owned())
