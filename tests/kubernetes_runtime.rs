@@ -29,9 +29,7 @@ use docker_mcp::capability::container_runtime::kubernetes::{KubernetesRuntime, P
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Request, RunLimits, RuntimeError};
 use docker_mcp::lease::Reaper;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota, Secret, ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -171,7 +169,11 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
     let mut root = request(&echo());
     root.spec.security.run_as_non_root = true;
     let cases: Vec<(&KubernetesRuntime, Request, Vec<&str>)> = vec![
-        (&runtime, request(&Image::new("127.0.0.1:1/no/such:1", &[])), vec!["`127.0.0.1:1/no/such:1`", "cannot pull it"]),
+        (
+            &runtime,
+            request(&Image::new("127.0.0.1:1/no/such:1", &[])),
+            vec!["`127.0.0.1:1/no/such:1`", "cannot pull it"],
+        ),
         (&runtime, request(&Image::new("mcp-test/UPPER:1", &[])), vec!["UPPER"]),
         (&never, request(&Image::new("mcp-test/absent:1", &[])), vec!["`mcp-test/absent:1`", "must not be pulled"]),
         (
@@ -186,7 +188,11 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
         ),
         (&nowhere, request(&echo()), vec!["no node has room", "node(s) didn't match"]),
         (&runtime, root, vec!["would or could run as root", "numeric `user`"]),
-        (&runtime, request(&Image::new(BUSYBOX, &["/no/such/program"])), vec!["could not be started", "/no/such/program"]),
+        (
+            &runtime,
+            request(&Image::new(BUSYBOX, &["/no/such/program"])),
+            vec!["could not be started", "/no/such/program"],
+        ),
     ];
     for (runtime, request, words) in cases {
         let began = Instant::now();
@@ -214,7 +220,9 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_pod_security_refuses_says_which_rule_and_what_to_set() {
-    let Some(cluster) = Cluster::with_labels(&[("pod-security.kubernetes.io/enforce", "restricted")]).await else { return };
+    let Some(cluster) = Cluster::with_labels(&[("pod-security.kubernetes.io/enforce", "restricted")]).await else {
+        return;
+    };
     let reaper = Reaper::new();
     let runtime = cluster.runtime("kube", &reaper, |_| {});
     let error = within(runtime.start(request(&echo()))).await.unwrap_err();
@@ -275,11 +283,8 @@ async fn values_reach_the_server_by_reference_and_text_stays_text() {
         ..ConfigMap::default()
     };
     cluster.api::<ConfigMap>().create(&PostParams::default(), &theirs).await.unwrap();
-    let host = Segment::ClusterKey {
-        kind: ObjectKind::ConfigMap,
-        object: "theirs".to_owned(),
-        key: "db.host".to_owned(),
-    };
+    let host =
+        Segment::ClusterKey { kind: ObjectKind::ConfigMap, object: "theirs".to_owned(), key: "db.host".to_owned() };
     let token = stored(ObjectKind::Secret, "x.key", Value::secret("x.key"));
     let user = stored(ObjectKind::ConfigMap, "db.user", Value::private(Origin::Config, "db.user", "me $(TOKEN) $$"));
     let url = Value::concat([
@@ -343,7 +348,8 @@ async fn what_a_killed_gateway_left_goes_when_its_lease_has_run_out_and_not_befo
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let settings = PodSettings { start_timeout: PATIENCE, ..PodSettings::default() };
-            let gateway = KubernetesRuntime::new(place, settings, Arc::new(OneSecret), Reaper::new(), "dead".to_owned());
+            let gateway =
+                KubernetesRuntime::new(place, settings, Arc::new(OneSecret), Reaper::new(), "dead".to_owned());
             let mut request = request(&echo());
             request.identity.session = "dead".to_owned();
             request.spec.network = Network::None;
@@ -369,7 +375,10 @@ async fn what_a_killed_gateway_left_goes_when_its_lease_has_run_out_and_not_befo
     let long_ago = json!({"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}});
     leases.patch(&name, &PatchParams::default(), &Patch::Merge(long_ago)).await.unwrap();
     let planned = other.reap(true).await.unwrap();
-    assert_eq!((planned.dead[0].session.as_str(), planned.dead[0].pods[0].server.as_str()), ("dead", "Contract Server"));
+    assert_eq!(
+        (planned.dead[0].session.as_str(), planned.dead[0].pods[0].server.as_str()),
+        ("dead", "Contract Server")
+    );
     assert_eq!(cluster.left("dead").await.len(), 2, "a dry run removes nothing");
     let report = other.reap(false).await.unwrap();
     assert!(report.dead[0].failures.is_empty(), "{report:?}");
@@ -424,7 +433,8 @@ async fn a_session_is_renewed_and_comes_back_when_its_lease_was_taken_away() {
 async fn a_server_without_a_network_reaches_nothing() {
     let Some((cluster, runtime, reaper)) = simple().await else { return };
     let address = "10.218.0.1";
-    let script = format!("read -r line; nc -w 2 {address} 443 </dev/null >/dev/null 2>&1 && echo reached || echo nothing");
+    let script =
+        format!("read -r line; nc -w 2 {address} 443 </dev/null >/dev/null 2>&1 && echo reached || echo nothing");
     let mut answers = Vec::new();
     for network in [Network::Declared, Network::None] {
         let mut request = request(&Image::new(BUSYBOX, &["sh", "-c", &script]));
@@ -444,7 +454,8 @@ async fn a_named_volume_is_made_once_and_kept() {
         request.spec.volumes = vec![VolumeMount { value: Value::text("notes_a:/data"), read_only: false }];
         request
     };
-    let mut first = within(runtime.start(with_volume("read -r line; echo \"$line\" > /data/x; echo done"))).await.unwrap();
+    let mut first =
+        within(runtime.start(with_volume("read -r line; echo \"$line\" > /data/x; echo done"))).await.unwrap();
     assert_eq!(exchange(&mut first.streams, "kept").await, "done\n");
     first.lease.release().await;
     let mut second = within(runtime.start(with_volume("read -r line; cat /data/x"))).await.unwrap();
@@ -520,7 +531,8 @@ async fn a_missing_right_is_named_before_and_when_it_is_needed_and_the_role_is_e
     };
     let error = within(runtime().start(request(&echo()))).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Denied(_)));
-    for words in ["may not `create` `leases`", &cluster.namespace, "kubectl create role", "leases.coordination.k8s.io"] {
+    for words in ["may not `create` `leases`", &cluster.namespace, "kubectl create role", "leases.coordination.k8s.io"]
+    {
         assert!(error.to_string().contains(words), "{error}");
     }
     let wanted = Wanted::everything();
@@ -546,8 +558,7 @@ async fn a_missing_right_is_named_before_and_when_it_is_needed_and_the_role_is_e
     let gateway = runtime();
     let mut request = request(&echo());
     request.spec.network = Network::None;
-    request.spec.environment =
-        vec![("TOKEN".to_owned(), stored(ObjectKind::Secret, "x.key", Value::secret("x.key")))];
+    request.spec.environment = vec![("TOKEN".to_owned(), stored(ObjectKind::Secret, "x.key", Value::secret("x.key")))];
     request.spec.volumes = vec![VolumeMount { value: Value::text("data:/data"), read_only: false }];
     let mut running = within(gateway.start(request.clone())).await.unwrap();
     assert_eq!(exchange(&mut running.streams, "hello").await, "hello\n");
@@ -578,7 +589,8 @@ async fn the_clusters_own_configuration_is_read_and_what_is_missing_is_said_with
         cluster.api::<ConfigMap>().create(&PostParams::default(), &map).await.unwrap();
     }
     let secret: Secret =
-        serde_json::from_value(json!({"metadata": {"name": "mcp-gateway-secrets"}, "stringData": {"a.b": "hunter2"}})).unwrap();
+        serde_json::from_value(json!({"metadata": {"name": "mcp-gateway-secrets"}, "stringData": {"a.b": "hunter2"}}))
+            .unwrap();
     cluster.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     assert_eq!(values.configuration().await.unwrap()["s.k"], "v");
     assert_eq!(values.secret_keys().await.unwrap().unwrap().iter().collect::<Vec<_>>(), ["a.b"]);
@@ -598,8 +610,13 @@ async fn a_cluster_that_is_away_is_an_error_at_use_that_says_what_to_do() {
     std::fs::write(&path, config.to_string()).unwrap();
     let place = Place { kubeconfig: Some(path), ..Place::default() };
     let connection = Connection::new(place, Surroundings::default());
-    let runtime =
-        KubernetesRuntime::on(connection, PodSettings::default(), Arc::new(OneSecret), Reaper::new(), "kube".to_owned());
+    let runtime = KubernetesRuntime::on(
+        connection,
+        PodSettings::default(),
+        Arc::new(OneSecret),
+        Reaper::new(),
+        "kube".to_owned(),
+    );
     let error = within(runtime.start(request(&echo()))).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Unavailable(_)), "{error}");
     for words in ["cannot reach the Kubernetes API server at `https://127.0.0.1:1/`", "check that the cluster runs"] {
@@ -611,7 +628,8 @@ async fn a_cluster_that_is_away_is_an_error_at_use_that_says_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_in_a_private_registry_is_pulled_and_looked_at_with_the_pull_secret() {
     let Some((subject, cluster)) = cluster::subject().await else { return };
-    let done = within(subject.runtime.run(subject.request(&subject.images.both_streams), RunLimits::default())).await.unwrap();
+    let done =
+        within(subject.runtime.run(subject.request(&subject.images.both_streams), RunLimits::default())).await.unwrap();
     assert_eq!(done.stderr.bytes, b"to stderr\n", "the streams are apart, so the runner started it");
     let without = cluster.runtime("kube", &subject.reaper, |_| {});
     let error = within(without.run(request(&subject.images.echo), RunLimits::default())).await;

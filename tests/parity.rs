@@ -60,8 +60,8 @@ impl Both {
         cluster.allow_pulls(registry).await;
         let reaper = Reaper::new();
         let docker = engine::runtime(engine::surroundings(), &reaper);
-        let kubernetes = cluster
-            .runtime("kube", &reaper, |settings| settings.pull_secrets = vec![cluster::PULL_SECRET.to_owned()]);
+        let kubernetes =
+            cluster.runtime("kube", &reaper, |settings| settings.pull_secrets = vec![cluster::PULL_SECRET.to_owned()]);
         Some(Self { docker, kubernetes, cluster, registry, reaper })
     }
 
@@ -73,18 +73,10 @@ impl Both {
     }
 
     async fn run(&self, image: &Twins, arguments: &[&str], input: &[u8]) -> [Completed; 2] {
-        let go = |runtime: &dyn ContainerRuntime, image: &str| {
-            let request = request(image, arguments);
-            let limits = RunLimits { output_bytes: 32 << 20, ..RunLimits::default() };
-            let input = input.to_vec();
-            async move { within(runtime.run_with_input(request, input, limits)).await.unwrap() }
-        };
         // Both at once.
-        let both = tokio::join!(
-            Box::pin(async { go(&self.docker, &image.docker).await }),
-            Box::pin(async { go(&self.kubernetes, &image.kubernetes).await }),
-        );
-        both.into()
+        let docker = run(&self.docker, &image.docker, arguments, input);
+        let kubernetes = run(&self.kubernetes, &image.kubernetes, arguments, input);
+        tokio::join!(docker, kubernetes).into()
     }
 
     async fn end(self) {
@@ -92,6 +84,11 @@ impl Both {
         assert_eq!(self.cluster.left("kube").await, Vec::<String>::new());
         self.kubernetes.end().await;
     }
+}
+
+async fn run(runtime: &dyn ContainerRuntime, image: &str, arguments: &[&str], input: &[u8]) -> Completed {
+    let limits = RunLimits { output_bytes: 32 << 20, ..RunLimits::default() };
+    within(runtime.run_with_input(request(image, arguments), input.to_vec(), limits)).await.unwrap()
 }
 
 fn request(image: &str, arguments: &[&str]) -> Request {
@@ -140,8 +137,35 @@ async fn arguments_are_never_read_by_a_shell() {
     let Some(both) = Both::begin().await else { return };
     let image = both.image("each-argument", r#"ENTRYPOINT ["/bin/busybox","printf","<%s>"]"#).await;
     let odd = [
-        "", " ", "a b", "it's", "\"q\"", "$(id)", "`id`", "$HOME", "${HOME}", "$(HOME)", "$$", "$$(X)", "; id", "&& id",
-        "|", ">x", "*", "~", "\\", "\\n", "line\nbreak", "tab\t", "ünï✓", "--", "-n", "#c", "!", "{a,b}", "%s",
+        "",
+        " ",
+        "a b",
+        "it's",
+        "\"q\"",
+        "$(id)",
+        "`id`",
+        "$HOME",
+        "${HOME}",
+        "$(HOME)",
+        "$$",
+        "$$(X)",
+        "; id",
+        "&& id",
+        "|",
+        ">x",
+        "*",
+        "~",
+        "\\",
+        "\\n",
+        "line\nbreak",
+        "tab\t",
+        "ünï✓",
+        "--",
+        "-n",
+        "#c",
+        "!",
+        "{a,b}",
+        "%s",
     ];
     let [docker, kubernetes] = both.run(&image, &odd, b"").await;
     same("all odd arguments", &docker, &kubernetes);
@@ -155,8 +179,16 @@ async fn an_images_own_settings_hold_and_its_arguments_are_replaced() {
     let Some(both) = Both::begin().await else { return };
     let settings = "WORKDIR /work dir\nENV GREETING=\"hello $world\"\nUSER 1000:100";
     let cases = [
-        (format!("{settings}\nENTRYPOINT [\"/bin/sh\",\"-c\",\"pwd; id -u; id -g; echo \\\"$GREETING $*\\\"\",\"sh\"]\nCMD [\"own\",\"$$\"]"), vec![]),
-        (format!("{settings}\nENTRYPOINT [\"/bin/sh\",\"-c\",\"echo \\\"$*\\\"\",\"sh\"]\nCMD [\"own\"]"), vec!["given"]),
+        (
+            format!(
+                "{settings}\nENTRYPOINT [\"/bin/sh\",\"-c\",\"pwd; id -u; id -g; echo \\\"$GREETING $*\\\"\",\"sh\"]\nCMD [\"own\",\"$$\"]"
+            ),
+            vec![],
+        ),
+        (
+            format!("{settings}\nENTRYPOINT [\"/bin/sh\",\"-c\",\"echo \\\"$*\\\"\",\"sh\"]\nCMD [\"own\"]"),
+            vec!["given"],
+        ),
         // Without an entry point, the command is the program, and is looked for.
         ("CMD [\"sh\",\"-c\",\"echo by command\"]".to_owned(), vec![]),
         ("CMD [\"sh\",\"-c\",\"echo by command\"]".to_owned(), vec!["busybox", "echo", "given instead"]),
@@ -174,7 +206,12 @@ async fn an_images_own_settings_hold_and_its_arguments_are_replaced() {
 async fn megabytes_on_both_streams_arrive_whole() {
     let Some(both) = Both::begin().await else { return };
     let script = r#"head -c "$1" /dev/zero | tr '\000' a & head -c "$1" /dev/zero | tr '\000' b >&2 & wait; echo end; echo end >&2"#;
-    let image = both.image("megabytes", &format!("ENTRYPOINT [\"/bin/sh\",\"-c\",{},\"sh\"]", serde_json::to_string(script).unwrap())).await;
+    let image = both
+        .image(
+            "megabytes",
+            &format!("ENTRYPOINT [\"/bin/sh\",\"-c\",{},\"sh\"]", serde_json::to_string(script).unwrap()),
+        )
+        .await;
     for bytes in ["65536", "1000000", "7000001"] {
         let [docker, kubernetes] = both.run(&image, &[bytes], b"").await;
         assert_eq!(kubernetes.stdout.bytes.len(), bytes.parse::<usize>().unwrap() + 4);
@@ -222,7 +259,9 @@ async fn an_image_of_a_single_program_without_a_shell_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_not_there_has_the_same_exit_code() {
     let Some(both) = Both::begin().await else { return };
-    for (name, program, code) in [("absent", "/no/such", 127), ("not-found", "nosuch", 127), ("no-program", "/bin", 126)] {
+    for (name, program, code) in
+        [("absent", "/no/such", 127), ("not-found", "nosuch", 127), ("no-program", "/bin", 126)]
+    {
         let image = both.image(name, &format!(r#"ENTRYPOINT ["{program}"]"#)).await;
         let done = within(both.kubernetes.run(request(&image.kubernetes, &[]), RunLimits::default())).await.unwrap();
         assert_eq!((done.exit_code, done.stdout.bytes), (code, Vec::new()), "{program}");
@@ -241,7 +280,8 @@ async fn calls_in_the_same_second_do_not_get_in_each_others_way_and_a_cancelled_
     let Some(both) = Both::begin().await else { return };
     let shell = both.image("shell", r#"ENTRYPOINT ["/bin/sh","-c"]"#).await;
     let scripts: Vec<_> = (0..6).map(|number| format!("echo {number}; exit {number}")).collect();
-    let calls = scripts.iter().map(|script| both.kubernetes.run(request(&shell.kubernetes, &[script]), RunLimits::default()));
+    let calls =
+        scripts.iter().map(|script| both.kubernetes.run(request(&shell.kubernetes, &[script]), RunLimits::default()));
     for (number, done) in within(futures::future::join_all(calls)).await.into_iter().enumerate() {
         let done = done.unwrap();
         assert_eq!((done.exit_code, done.stdout.bytes), (number as i64, format!("{number}\n").into_bytes()));
