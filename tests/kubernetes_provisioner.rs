@@ -128,7 +128,7 @@ async fn a_mapping_that_misbehaves_is_stopped_and_named() {
         ("s.forever", "used up its computing time"),
         ("s.memory", "hostile-mapping"),
         ("s.trap", "unreachable"),
-        ("s.refuse", "no such key"),
+        ("s.refuse", r"no\nsuch key"),
         ("s.long", "hostile-mapping"),
     ] {
         let start = Instant::now();

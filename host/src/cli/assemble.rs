@@ -232,7 +232,7 @@ pub(crate) async fn assemble_observed(
         let secrets = Arc::clone(&secrets);
         KubernetesRuntime::new(options.cluster.place(), settings, secrets, reaper.clone(), session.to_owned())
     };
-    let mut kubernetes = None;
+    let kubernetes;
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
         Mode::Plan { recorder, asks_cluster } => {
             kubernetes = providers.as_ref().filter(|_| asks_cluster).map(|_| cluster_of(PLANNED));
