@@ -1,1 +1,465 @@
+//! The Kubernetes backend against an API server that follows a script: what a healthy cluster does not show.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may end with a panic, and its output is shown when it fails"
+)]
+
+#[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
+#[path = "support/contract.rs"]
+mod contract;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use docker_mcp::capability::container_runtime::kubernetes::client::{Connection, Surroundings};
+use docker_mcp::capability::container_runtime::kubernetes::{KubernetesRuntime, Place, PodSettings};
+use docker_mcp::capability::container_runtime::{ContainerRuntime, Request, RuntimeError};
+use docker_mcp::lease::Reaper;
+use http::{Method, Response};
+use kube::client::Body;
+use provisioning_core::value::ObjectKind;
+use provisioning_core::{Network, Segment, Value};
+use serde_json::{Value as Json, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+
+use contract::{Image, OneSecret};
+
+/// What the API server is asked.
+struct Asked {
+    method: Method,
+    path: String,
+    query: String,
+    body: Json,
+}
+
+impl Asked {
+    fn is(&self, method: Method, end: &str) -> bool {
+        self.method == method && self.path.ends_with(end) && !self.is_watch()
+    }
+
+    fn is_watch(&self) -> bool {
+        self.query.contains("watch=true")
+    }
+
+    fn is_deletion_of_a(&self, resource: &str) -> bool {
+        self.method == Method::DELETE && self.path.contains(&format!("/{resource}/"))
+    }
+
+    /// A request that everything needs and that is not what a test is about, answered as a healthy cluster would.
+    fn usual(&self) -> Reply {
+        match (self.method.clone(), self.path.rsplit('/').next().unwrap()) {
+            (Method::POST, _) => {
+                let mut object = self.body.clone();
+                object["metadata"]["uid"] = json!("u1");
+                Reply::Json(201, object)
+            }
+            (Method::GET, "pods") if self.is_watch() => Reply::Silence,
+            (Method::GET, "pods") => Reply::Json(200, list("PodList", &[])),
+            (Method::DELETE, _) => Reply::Json(200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+            _ => status(404, "NotFound", "not there"),
+        }
+    }
+}
+
+/// What it answers.
+enum Reply {
+    Json(u16, Json),
+    /// Lines of a watch, after which it ends.
+    Lines(Vec<Json>),
+    /// Nothing, for ever.
+    Silence,
+    /// The connection breaks.
+    Broken,
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Reply {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message
+    });
+    Reply::Json(code, status)
+}
+
+fn list(kind: &str, items: &[Json]) -> Json {
+    json!({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": "10"}, "items": items})
+}
+
+/// A pod in this state.
+fn pod(name: &str, state: &Json) -> Json {
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": "ns", "resourceVersion": "11"},
+        "spec": {"containers": [{"name": "server", "image": "x"}]},
+        "status": {"phase": "Running", "containerStatuses": [
+            {"name": "server", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state}
+        ]}
+    })
+}
+
+/// A runtime whose API server answers as the function says.
+fn scripted(mut answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> (KubernetesRuntime, Reaper, Log) {
+    let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, Response<Body>>();
+    let log = Log::default();
+    let seen = log.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Some((request, respond)) = handle.next_request().await {
+            let (parts, body) = request.into_parts();
+            let body = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
+            let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().unwrap_or_default().to_owned());
+            let asked = Asked { method: parts.method, path, query, body };
+            seen.0.lock().unwrap().push(format!("{} {}?{}", asked.method, asked.path, asked.query));
+            match answer(&asked) {
+                Reply::Json(code, body) => {
+                    let body = Body::from(body.to_string().into_bytes());
+                    respond.send_response(Response::builder().status(code).body(body).unwrap());
+                }
+                Reply::Lines(lines) => {
+                    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+                    respond.send_response(Response::new(Body::from(text.into_bytes())));
+                }
+                Reply::Silence => held.push(respond),
+                Reply::Broken => respond.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+            }
+        }
+    });
+    let connection = Connection::over(kube::Client::new(service, "ns"), "ns");
+    let reaper = Reaper::new();
+    let settings = PodSettings::default();
+    let runtime = KubernetesRuntime::on(connection, settings, Arc::new(OneSecret), reaper.clone(), "s".to_owned());
+    (runtime, reaper, log)
+}
+
+/// What was asked.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn count(&self, what: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|line| line.contains(what)).count()
+    }
+}
+
+fn request() -> Request {
+    let mut request = contract::request("s", &Image::new("example/x:1", &[]));
+    request.spec.network = Network::Declared;
+    request
+}
+
+const DRAIN: Duration = Duration::from_secs(300);
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_must_not_be_watched_are_not_waited_for() {
+    let (runtime, reaper, log) = scripted(|asked| match asked.is(Method::GET, "/pods") {
+        true => status(
+            403,
+            "Forbidden",
+            "pods is forbidden: User \"u\" cannot list resource \"pods\" in API group \"\" in the namespace \"ns\"",
+        ),
+        false => asked.usual(),
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Denied(text) if text.contains("may not `list` `pods`")), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+    assert!(log.count("POST /api/v1/namespaces/ns/pods") <= log.count("DELETE /api/v1/namespaces/ns/pods/"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_arrived_although_its_answer_got_lost_counts() {
+    let (mut created, mut shown) = (None, false);
+    let (runtime, reaper, log) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return status(409, "AlreadyExists", "pods \"x\" already exists");
+        }
+        match &created {
+            Some(name) if asked.is_watch() && !std::mem::replace(&mut shown, true) => {
+                let ended = pod(name, &json!({"terminated": {"exitCode": 5, "reason": "Error"}}));
+                Reply::Lines(vec![json!({"type": "ADDED", "object": ended})])
+            }
+            // Until it is asked again.
+            None if asked.is_watch() => Reply::Broken,
+            _ => asked.usual(),
+        }
+    });
+    let mut running = runtime.start(request()).await.unwrap();
+    let mut output = Vec::new();
+    running.streams.stdout.read_to_end(&mut output).await.unwrap();
+    assert_eq!(running.streams.stderr.lines(), ["the container ended with exit code 5"]);
+    drop(running);
+    assert!(reaper.drain(DRAIN).await);
+    assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_breaks_or_is_out_of_date_begins_anew() {
+    let (mut created, mut watches) = (None, 0);
+    let (runtime, reaper, log) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+        }
+        if asked.is_watch() && asked.path.ends_with("/pods") {
+            watches += 1;
+            let gone = json!({"type": "ERROR", "object": {
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"
+            }});
+            return match watches {
+                1 => Reply::Broken,
+                2 => Reply::Lines(vec![]),
+                3 | 4 => Reply::Lines(vec![gone]),
+                5 => status(500, "InternalError", "etcd is away"),
+                _ => Reply::Silence,
+            };
+        }
+        // What the watch did not show is in the list that follows.
+        match &created {
+            Some(name) if asked.is(Method::GET, "/pods") && watches >= 4 => {
+                let state = json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}});
+                Reply::Json(200, list("PodList", &[pod(name, &state)]))
+            }
+            _ => asked.usual(),
+        }
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Image { reason, .. } if reason.contains("no such image")), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+    assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_may_appear_after_its_request_failed_and_is_deleted_then() {
+    let (mut deletions, began) = (0, tokio::time::Instant::now());
+    let (runtime, reaper, log) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            return status(504, "Timeout", "request did not complete within the allotted timeout");
+        }
+        if asked.is_deletion_of_a("pods") {
+            deletions += 1;
+            // It is there only at the fourth attempt.
+            return if deletions < 4 { status(404, "NotFound", "pods \"x\" not found") } else { asked.usual() };
+        }
+        asked.usual()
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Unavailable(_)), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+    assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/"), 4);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_goes_on_while_the_api_server_is_away_and_everything_is_deleted() {
+    let began = tokio::time::Instant::now();
+    let (runtime, reaper, log) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            return status(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q");
+        }
+        match asked.method == Method::DELETE && began.elapsed() < Duration::from_secs(20) {
+            true => Reply::Broken,
+            false => asked.usual(),
+        }
+    });
+    let mut request = request();
+    let content = Value::secret("x.key");
+    let stored = Segment::Stored { kind: ObjectKind::Secret, key: "k".to_owned(), content };
+    request.spec.environment = vec![("K".to_owned(), Value::from_segments([stored]))];
+    let error = runtime.start(request).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Denied(text) if text.contains("exceeded quota")), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+    assert!(began.elapsed() >= Duration::from_secs(20) && began.elapsed() < Duration::from_secs(30));
+    assert!(log.count("DELETE /api/v1/namespaces/ns/secrets/") > 3, "the secret was tried until it was gone");
+    assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/"), 0, "a pod that was refused need not be deleted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_silent_is_given_up_in_time() {
+    let (runtime, reaper, _) = scripted(|asked| match asked.is(Method::POST, "/leases") {
+        true => Reply::Silence,
+        false => asked.usual(),
+    });
+    let began = tokio::time::Instant::now();
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Unavailable(text) if text.contains("did not create `leases`")), "{error}");
+    assert!(began.elapsed() <= Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_never_runs_is_given_up_with_what_the_events_say() {
+    let (mut created, mut shown) = (None, false);
+    let (runtime, reaper, _) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+        }
+        if asked.is_watch() && asked.path.ends_with("/events") {
+            let event = |reason: &str, message: &str| {
+                json!({"type": "ADDED", "object": {
+                    "kind": "Event", "apiVersion": "v1", "metadata": {"name": "e", "namespace": "ns"},
+                    "involvedObject": {"kind": "Pod"}, "type": "Warning", "reason": reason, "message": message
+                }})
+            };
+            return Reply::Lines(vec![event("FailedMount", "claim \"mcp-data\" is not bound")]);
+        }
+        match &created {
+            Some(name) if asked.is_watch() && asked.path.ends_with("/pods") && !std::mem::replace(&mut shown, true) => {
+                let state = json!({"waiting": {"reason": "ContainerCreating"}});
+                Reply::Lines(vec![json!({"type": "ADDED", "object": pod(name, &state)})])
+            }
+            None if asked.is_watch() => Reply::Broken,
+            _ => asked.usual(),
+        }
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::TimedOut { what, seconds: 10 } if what.contains("is not bound")), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_session_of_the_same_name_is_not_taken_over() {
+    let (runtime, reaper, log) = scripted(|asked| {
+        if asked.is(Method::POST, "/leases") {
+            return status(409, "AlreadyExists", "leases \"mcp-s-session\" already exists");
+        }
+        if asked.is(Method::GET, "/leases/mcp-s-session") {
+            return Reply::Json(
+                200,
+                json!({
+                    "kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "metadata": {"name": "mcp-s-session", "uid": "u2"},
+                    "spec": {"holderIdentity": "another"}
+                }),
+            );
+        }
+        asked.usual()
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Conflict(text) if text.contains("in use by another gateway")), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+    runtime.end().await;
+    assert_eq!(log.count("DELETE"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_sessions_are_found_in_pages_and_one_that_wakes_up_is_spared() {
+    let lease = |session: &str, renewed: &str| {
+        json!({
+            "metadata": {
+                "name": format!("mcp-{session}-session"), "uid": session, "resourceVersion": "7",
+                "labels": {"mcp-gateway.docker.com/session": session}
+            },
+            "spec": {"leaseDurationSeconds": 60, "renewTime": renewed}
+        })
+    };
+    let dead = "2020-01-01T00:00:00.000000Z";
+    let mut expired = false;
+    let (runtime, _, log) = scripted(move |asked| {
+        if asked.is(Method::GET, "/leases") {
+            if asked.query.contains("continue=") {
+                // The list is forgotten in the middle, once.
+                if !std::mem::replace(&mut expired, true) {
+                    return status(410, "Expired", "the provided continue parameter is too old");
+                }
+                return Reply::Json(
+                    200,
+                    list("LeaseList", &[lease("b-awake", dead), lease("c-alive", "2999-01-01T00:00:00.000000Z")]),
+                );
+            }
+            let mut page = list("LeaseList", &[lease("a-dead", dead)]);
+            page["metadata"]["continue"] = json!("more");
+            return Reply::Json(200, page);
+        }
+        if asked.is(Method::GET, "/pods") {
+            let mut left = pod("mcp-x", &json!({}));
+            left["metadata"]["labels"] = json!({"mcp-gateway.docker.com/session": "a-dead"});
+            let mut other = pod("mcp-y", &json!({}));
+            other["metadata"]["labels"] = json!({"mcp-gateway.docker.com/session": "b-awake"});
+            return Reply::Json(200, list("PodList", &[left, other]));
+        }
+        if asked.is_deletion_of_a("leases") {
+            assert_eq!(asked.body["preconditions"]["resourceVersion"], "7");
+            if asked.path.contains("b-awake") {
+                return status(409, "Conflict", "the resource version does not match");
+            }
+        }
+        asked.usual()
+    });
+    let report = runtime.reap(false).await.unwrap();
+    let names: Vec<_> = report.dead.iter().map(|session| session.session.as_str()).collect();
+    assert_eq!((names, report.alive), (vec!["a-dead"], vec!["b-awake".to_owned(), "c-alive".to_owned()]));
+    assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/mcp-x"), 1);
+    assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/mcp-y"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_session_refuses_does_not_keep_the_others_from_being_cleaned_up() {
+    let lease = |session: &str| {
+        json!({
+            "metadata": {"name": session, "labels": {"mcp-gateway.docker.com/session": session}},
+            "spec": {"leaseDurationSeconds": 60, "renewTime": "2020-01-01T00:00:00.000000Z"}
+        })
+    };
+    let (runtime, _, _) = scripted(move |asked| {
+        if asked.is(Method::GET, "/leases") {
+            return Reply::Json(200, list("LeaseList", &[lease("a"), lease("b")]));
+        }
+        if asked.is_deletion_of_a("leases") && asked.path.ends_with("/a") {
+            return status(403, "Forbidden", "leases \"a\" is forbidden: User \"u\" cannot delete resource \"leases\"");
+        }
+        asked.usual()
+    });
+    let report = runtime.reap(false).await.unwrap();
+    assert!(report.dead[0].failures[0].contains("may not `delete` `leases`"), "{report:?}");
+    assert!(report.dead[1].failures.is_empty(), "{report:?}");
+}
+
+/// A real connection, because trying again is the client library's.
+#[tokio::test]
+async fn an_api_server_that_throttles_is_asked_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let mut answered = 0;
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = tokio::io::BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).await.unwrap() > 2 {
+                if let Some(text) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            answered += 1;
+            let (head, body) = match answered {
+                1 | 2 => ("429 Too Many Requests\r\nRetry-After: 0", String::new()),
+                _ => ("200 OK", list("LeaseList", &[]).to_string()),
+            };
+            let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            if answered == 4 {
+                return answered;
+            }
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kubeconfig");
+    let config = json!({
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    let place = Place { kubeconfig: Some(path), ..Place::default() };
+    let connection = Connection::new(place, Surroundings::default());
+    let settings = PodSettings::default();
+    let runtime = KubernetesRuntime::on(connection, settings, Arc::new(OneSecret), Reaper::new(), "s".to_owned());
+    let report = contract::within(runtime.reap(false)).await.unwrap();
+    assert!(report.dead.is_empty() && report.alive.is_empty());
+    assert_eq!(contract::within(served).await.unwrap(), 4);
+}

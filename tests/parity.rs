@@ -73,18 +73,10 @@ impl Both {
     }
 
     async fn run(&self, image: &Twins, arguments: &[&str], input: &[u8]) -> [Completed; 2] {
-        let go = |runtime: &dyn ContainerRuntime, image: &str| {
-            let request = request(image, arguments);
-            let limits = RunLimits { output_bytes: 32 << 20, ..RunLimits::default() };
-            let input = input.to_vec();
-            async move { within(runtime.run_with_input(request, input, limits)).await.unwrap() }
-        };
         // Both at once.
-        let both = tokio::join!(
-            Box::pin(async { go(&self.docker, &image.docker).await }),
-            Box::pin(async { go(&self.kubernetes, &image.kubernetes).await }),
-        );
-        both.into()
+        let docker = run(&self.docker, &image.docker, arguments, input);
+        let kubernetes = run(&self.kubernetes, &image.kubernetes, arguments, input);
+        tokio::join!(docker, kubernetes).into()
     }
 
     async fn end(self) {
@@ -92,6 +84,11 @@ impl Both {
         assert_eq!(self.cluster.left("kube").await, Vec::<String>::new());
         self.kubernetes.end().await;
     }
+}
+
+async fn run(runtime: &dyn ContainerRuntime, image: &str, arguments: &[&str], input: &[u8]) -> Completed {
+    let limits = RunLimits { output_bytes: 32 << 20, ..RunLimits::default() };
+    within(runtime.run_with_input(request(image, arguments), input.to_vec(), limits)).await.unwrap()
 }
 
 fn request(image: &str, arguments: &[&str]) -> Request {

@@ -199,10 +199,11 @@ fn notes(
 ) -> Vec<String> {
     let namespace = cluster.namespace();
     let mut notes = Vec::new();
-    let faults = |kind: ObjectKind| {
-        let kind = super::apply::kind_name(kind);
-        rows.iter().any(|row| row.kind == kind && row.state.is_fault())
-    };
+    // What can be mended by filling something in.
+    let to_fill = |row: &&Row<'_>| row.state.is_fault() && row.state != State::Invalid;
+    let faults = |kind: ObjectKind| rows.iter().filter(to_fill).any(|row| row.kind == super::apply::kind_name(kind));
+    let invalid = rows.iter().filter(|row| row.state == State::Invalid).filter_map(|row| cluster_key(row.key).err());
+    notes.extend(invalid.map(|error| error.to_string()));
     if !has_config && !needs.config.is_empty() {
         notes.push(format!("There is no ConfigMap `{config}` in namespace `{namespace}`"));
     }
@@ -211,7 +212,7 @@ fn notes(
     }
     if faults(ObjectKind::ConfigMap) || faults(ObjectKind::Secret) {
         let servers: BTreeSet<String> =
-            rows.iter().filter(|row| row.state.is_fault()).flat_map(|row| row.servers.iter().cloned()).collect();
+            rows.iter().filter(to_fill).flat_map(|row| row.servers.iter().cloned()).collect();
         let servers = servers.into_iter().collect::<Vec<_>>().join(",");
         notes.push(format!("Get files to fill in with `cluster-tools generate-env {servers} BASE`"));
     }

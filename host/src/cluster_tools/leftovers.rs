@@ -32,14 +32,15 @@ const GRACE_SECONDS: u32 = 2;
 
 /// An object that a gateway made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Left {
     /// `pod`, `secret`, `configmap`, `networkpolicy` or `lease`.
     pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) session: String,
     pub(super) server: String,
-    /// How old it is, in seconds.
-    pub(super) age: i64,
+    /// How old it is.
+    pub(super) age_seconds: i64,
     #[serde(skip)]
     uid: String,
     /// The Lease of its session, which owns it or is it: name and unique identifier.
@@ -63,7 +64,7 @@ impl Left {
             name,
             session: label(SESSION_LABEL),
             server: whole_name.unwrap_or_else(|| label(SERVER_LABEL)),
-            age: metadata.creation_timestamp.map_or(0, |made| (now.as_second() - made.0.as_second()).max(0)),
+            age_seconds: metadata.creation_timestamp.map_or(0, |made| (now.as_second() - made.0.as_second()).max(0)),
             uid,
             owner,
         }
@@ -94,7 +95,7 @@ impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Living => write!(f, "its gateway lives"),
-            Self::Expired(seconds) => write!(f, "its Lease ran out {} ago", age(*seconds)),
+            Self::Expired(seconds) => write!(f, "its Lease ran out {} ago", in_short(*seconds)),
             Self::Gone => write!(f, "its Lease is gone"),
             Self::Unknown => write!(f, "it has no Lease"),
         }
@@ -102,7 +103,7 @@ impl fmt::Display for Life {
 }
 
 /// How long something has been there, for people: `45s`, `3m`, `7h`, `12d`.
-pub(super) fn age(seconds: i64) -> String {
+pub(super) fn in_short(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{}s", seconds.max(0)),
         120..7_200 => format!("{}m", seconds / 60),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Status;
 use super::cluster::{Cluster, Step};
-use super::leftovers::{Left, MANAGED_BY, age};
+use super::leftovers::{Left, MANAGED_BY, in_short};
 use super::options::ClusterOptions;
 use super::output::Output;
 
@@ -26,12 +26,12 @@ pub(super) struct Arguments {
 
 /// A pod, for programs.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Row {
     name: String,
     session: String,
     status: String,
-    /// In seconds.
-    age: i64,
+    age_seconds: i64,
     server: String,
 }
 
@@ -43,9 +43,9 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let now = Timestamp::now();
     let mut rows: Vec<Row> = pods.items.into_iter().map(|pod| row(pod, now)).collect();
     rows.sort_by(|one, other| (&one.session, &one.name).cmp(&(&other.session, &other.name)));
-    let cells = rows
-        .iter()
-        .map(|row| vec![row.name.clone(), row.session.clone(), row.status.clone(), age(row.age), row.server.clone()]);
+    let cells = rows.iter().map(|row| {
+        vec![row.name.clone(), row.session.clone(), row.status.clone(), in_short(row.age_seconds), row.server.clone()]
+    });
     output.table(&["NAME", "SESSION", "STATUS", "AGE", "SERVER"], &cells.collect::<Vec<_>>())?;
     output.line(format!("\nTotal: {} pods", rows.len()))?;
     output.document(&rows)?;
@@ -54,8 +54,8 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
 
 fn row(pod: Pod, now: Timestamp) -> Row {
     let status = status(&pod);
-    let Left { name, session, server, age, .. } = Left::of("pod", pod.metadata, now);
-    Row { name, session, status, age, server }
+    let Left { name, session, server, age_seconds, .. } = Left::of("pod", pod.metadata, now);
+    Row { name, session, status, age_seconds, server }
 }
 
 /// The state of a pod in a word, as `kubectl get pods` has it.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::cluster::Cluster;
-use super::leftovers::{self, Left, Leftovers, Life, age};
+use super::leftovers::{self, Left, Leftovers, Life, in_short};
 use super::options::ClusterOptions;
 use super::output::{self, Output};
 use super::{Status, session};
@@ -19,7 +19,7 @@ use super::{Status, session};
 pub(super) struct Arguments {
     /// How old it must be besides, such as `24h`, `2h30m` or `45m`. Default: any age
     #[arg(value_name = "AGE", value_parser = seconds, default_value = "0s", hide_default_value = true)]
-    age: i64,
+    older_than: i64,
     /// The namespace
     namespace: Option<String>,
     /// Show what would be deleted, and delete nothing
@@ -32,10 +32,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
-    let Arguments { age: least, namespace, dry_run, output, cluster } = arguments;
+    let Arguments { older_than: least, namespace, dry_run, output, cluster } = arguments;
     let cluster = Cluster::connect(cluster, namespace.as_deref()).await?;
     let namespace = cluster.namespace();
-    let older = if *least > 0 { format!(", if older than {},", age(*least)) } else { String::new() };
+    let older = if *least > 0 { format!(", if older than {},", in_short(*least)) } else { String::new() };
     output.line(format!("Cleaning up what dead sessions left{older} in namespace '{namespace}'..."))?;
     let all = Leftovers::find(&cluster).await?;
     let mut failures = Vec::new();
@@ -43,7 +43,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     for ((lease, _), objects) in by_lease(&all.objects) {
         let Some(first) = objects.first() else { continue };
         // A session is as old as the oldest that it made.
-        let is_old = objects.iter().map(|object| object.age).max().unwrap_or(0) >= *least;
+        let is_old = objects.iter().map(|object| object.age_seconds).max().unwrap_or(0) >= *least;
         let life = all.life(first);
         if !life.is_dead() || !is_old {
             continue;

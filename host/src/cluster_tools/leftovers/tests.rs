@@ -57,6 +57,6 @@ fn a_session_is_dead_when_its_lease_ran_out_or_is_gone_and_only_then() {
 #[test]
 fn ages_are_short() {
     for (seconds, expected) in [(-5, "0s"), (119, "119s"), (120, "2m"), (7_200, "2h"), (172_800, "2d")] {
-        assert_eq!(age(seconds), expected);
+        assert_eq!(in_short(seconds), expected);
     }
 }

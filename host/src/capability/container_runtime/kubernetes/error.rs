@@ -85,7 +85,11 @@ pub(crate) fn of_status(namespace: &str, status: &kube::core::Status, step: Step
             "namespace `{namespace}` does not exist; create it with `kubectl create namespace {namespace}` or give another \
              `--namespace`"
         )),
-        // Quotas, pod security, limit ranges and admission webhooks.
+        403 if text.contains("violates PodSecurity") => RuntimeError::Denied(format!(
+            "the cluster refuses to {verb} `{name}`: {text}; where `runAsNonRoot` is missing, give the server a numeric `user` \
+             such as `1000`"
+        )),
+        // Quotas, limit ranges and admission webhooks.
         403 => RuntimeError::Denied(format!("the cluster refuses to {verb} `{name}`: {text}")),
         409 => RuntimeError::Conflict(format!("the cluster could not {verb} `{resource}` `{name}`: {text}")),
         400 | 422 if text.contains("admission webhook") => {

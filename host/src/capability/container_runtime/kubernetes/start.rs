@@ -272,7 +272,10 @@ enum Events {
 /// What events told.
 #[derive(Clone, Default)]
 struct Told {
-    pulling: bool,
+    /// Since when the image is being pulled.
+    pulling: Option<Instant>,
+    /// How long pulling took, which is nobody's fault.
+    pulled: Duration,
     warning: Option<String>,
 }
 
@@ -292,7 +295,10 @@ impl Patience {
             Events::Unread => Told::default(),
             Events::Read(_, told) | Events::Over(told) => told.clone(),
         };
-        let limit = if told.pulling { PULL.max(self.limit) } else { self.limit };
+        let limit = match told.pulling {
+            Some(_) => PULL.max(self.limit),
+            None => self.limit + told.pulled,
+        };
         let mut until = self.began + limit;
         if let Some((since, RuntimeError::Unavailable(_))) = &self.no_room
             && self.limit < NEW_NODE
@@ -339,10 +345,12 @@ impl Told {
     fn note(&mut self, event: &Event) {
         match event.reason.as_deref() {
             Some("Pulling") => {
-                self.pulling = true;
+                self.pulling = Some(Instant::now());
                 tracing::info!(pod = event.involved_object.name, "the cluster pulls the image");
             }
-            Some("Pulled" | "Failed") => self.pulling = false,
+            Some("Pulled" | "Failed") => {
+                self.pulled += self.pulling.take().map(|since| since.elapsed()).unwrap_or_default();
+            }
             _ => {}
         }
         if event.type_.as_deref() == Some("Warning") {
