@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
+use provisioning_core::Value;
 use provisioning_core::policy::Decision;
+use provisioning_core::text::one_line;
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
@@ -197,8 +199,8 @@ fn text(steps: &[Step]) -> String {
         let _ = match &step.planned {
             Planned::Refused(reason) => writeln!(out, "{what}: refused\n  {reason}"),
             Planned::Remote { url, headers } => {
-                let headers: String = headers.iter().map(|header| format!("\n  header    {header}")).collect();
-                writeln!(out, "{what}: connects to a remote server\n  address   {url}{headers}")
+                let headers: String = headers.iter().map(|header| format!("\n  header    {}", line(header))).collect();
+                writeln!(out, "{what}: connects to a remote server\n  address   {}{headers}", line(url))
             }
             Planned::Container(request) => writeln!(out, "{what}: {}", container_text(request)),
         };
@@ -218,26 +220,42 @@ fn component_text(name: &str, decisions: &[Decision]) -> String {
     format!("provisioner {name}\n{lines}")
 }
 
+/// The longest line of a plan that a catalog or a component can write.
+const LINE: usize = 2000;
+
+/// A stranger's text, which must not look like a further line of the plan.
+fn line(text: &str) -> String {
+    one_line(text, LINE)
+}
+
+/// An argument, so that one with blanks does not look like two.
+fn argument(value: &Value) -> String {
+    let shown = line(&value.to_string());
+    match shown.is_empty() || shown.contains([' ', '\'', '"']) {
+        true => format!("{shown:?}"),
+        false => shown,
+    }
+}
+
 fn container_text(request: &Request) -> String {
     let spec = &request.spec;
     let place = match engine(request) {
         "embedded" => "runs inside the gateway, as WebAssembly",
         _ => "runs in a container",
     };
-    let mut lines = vec![place.to_owned(), format!("  image     {}", spec.image)];
+    let mut lines = vec![place.to_owned(), format!("  image     {}", line(&spec.image))];
     if !spec.command.is_empty() {
-        let command: Vec<String> = spec.command.iter().map(ToString::to_string).collect();
+        let command: Vec<String> = spec.command.iter().map(argument).collect();
         lines.push(format!("  command   {}", command.join(" ")));
     }
-    lines.extend(spec.environment.iter().map(|(name, value)| format!("  variable  {name}={value}")));
-    lines.extend(
-        spec.volumes
-            .iter()
-            .map(|mount| format!("  volume    {}{}", mount.value, if mount.read_only { " (read-only)" } else { "" })),
-    );
-    lines.extend(spec.user.iter().map(|user| format!("  user      {user}")));
-    lines.extend(spec.hosts.iter().map(|host| format!("  host      {} = {}", host.name, host.address)));
-    lines.extend(spec.labels.iter().map(|(key, text)| format!("  label     {key}={text}")));
+    let mut add = |what: &str, text: String| lines.push(format!("  {what:9} {}", line(&text)));
+    spec.environment.iter().for_each(|(name, value)| add("variable", format!("{name}={value}")));
+    for mount in &spec.volumes {
+        add("volume", format!("{}{}", mount.value, if mount.read_only { " (read-only)" } else { "" }));
+    }
+    spec.user.iter().for_each(|user| add("user", user.to_string()));
+    spec.hosts.iter().for_each(|host| add("host", format!("{} = {}", host.name, host.address)));
+    spec.labels.iter().for_each(|(key, text)| add("label", format!("{key}={text}")));
     let network = match (engine(request), spec.network) {
         ("embedded", _) | (_, provisioning_core::Network::None) => "none",
         (_, provisioning_core::Network::Declared) => "of the engine",
