@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::arguments::Transport;
 pub(super) use self::arguments::{Arguments, EXAMPLES};
-use super::assemble::{Assembled, Mode, Observers, assemble_observed};
+use super::assemble::{self, Assembled, Mode, Observers, assemble_observed};
 use super::{Status, plan, progress};
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
@@ -60,8 +60,10 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     if arguments.watches() {
         let provisioner = Arc::clone(&assembled.provisioner);
         let watching = watch::watch(assembled.sources.clone(), gateway.clone(), provisioner, assembled.loaded.clone());
+        let places = assemble::policy_sources(&arguments.servers.policy, assemble::home().as_deref());
+        let policies = watch::watch_policies(places.files());
         let signals = signals.clone();
-        tokio::spawn(async move { signals.run_until_cancelled(watching).await });
+        tokio::spawn(async move { signals.run_until_cancelled(async { tokio::join!(watching, policies) }).await });
     }
     if !arguments.calls.tools.is_empty() {
         tokio::spawn(warn_of_unused_patterns(gateway.clone(), signals.clone()));

@@ -22,6 +22,23 @@ const SETTLED: Duration = Duration::from_millis(200);
 /// What tells one version of a file from the next; none if it is not there.
 type Version = Option<(Option<SystemTime>, u64, u64)>;
 
+/// Says so when a policy file changes, appears or goes, for ever. Policies are read at start: what runs was judged by
+/// them, and a gateway that began under one must not go on under another without anybody's doing.
+pub(super) async fn watch_policies(files: Vec<PathBuf>) {
+    let mut seen = versions(&files).await;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let now = versions(&files).await;
+        for (file, _) in files.iter().zip(now.iter().zip(&seen)).filter(|(_, (now, seen))| now != seen) {
+            tracing::warn!(
+                "policy `{}` changed; this gateway goes on with what it read at its start; restart it to use the change",
+                file.display()
+            );
+        }
+        seen = now;
+    }
+}
+
 /// Follows the sources for ever.
 pub(super) async fn watch(sources: Sources, gateway: Gateway, provisioner: Arc<SandboxedProvisioner>, first: Loaded) {
     let mut configuration = configurations(&first);
