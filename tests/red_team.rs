@@ -15,6 +15,12 @@
 
 #[path = "red_team/attempt.rs"]
 mod attempt;
+#[path = "support/contract.rs"]
+#[allow(dead_code, reason = "the suite itself runs elsewhere; here only its subject is used")]
+mod contract;
+#[path = "support/engine.rs"]
+#[allow(dead_code, reason = "each test crate uses its part")]
+mod engine;
 #[path = "red_team/kills.rs"]
 mod kills;
 #[path = "support/raw_guest.rs"]
@@ -24,12 +30,6 @@ mod raw_guest;
 mod real_engine;
 #[path = "red_team/secrecy.rs"]
 mod secrecy;
-#[path = "support/contract.rs"]
-#[allow(dead_code, reason = "the suite itself runs elsewhere; here only its subject is used")]
-mod contract;
-#[path = "support/engine.rs"]
-#[allow(dead_code, reason = "each test crate uses its part")]
-mod engine;
 #[path = "support/world.rs"]
 #[allow(dead_code, reason = "each test crate uses its part")]
 mod world;
@@ -63,8 +63,10 @@ async fn leaving_the_envelope_needs_exactly_its_grant_and_a_policy_takes_that_aw
         let error = tried().made().await.refusal();
         assert!(error.contains(remedy), "{attempt}: {error}");
         // No other grant does, nor does a policy that allows everything. Changing the command includes adding to it.
-        let others: Vec<&str> =
-            GRANTS.into_iter().filter(|other| *other != grant && (attempt, *other) != ("argument", "rewrite-command")).collect();
+        let others: Vec<&str> = GRANTS
+            .into_iter()
+            .filter(|other| *other != grant && (attempt, *other) != ("argument", "rewrite-command"))
+            .collect();
         for policy in [None, Some(PERMISSIVE)] {
             let seen = tried().granted(&others).under(policy).made().await;
             assert!(seen.refusal().contains("is outside what the catalog entry allows"), "{attempt}");
@@ -90,7 +92,7 @@ async fn leaving_the_envelope_needs_exactly_its_grant_and_a_policy_takes_that_aw
 
 #[tokio::test]
 async fn a_granted_registry_covers_no_reference_that_only_looks_like_it() {
-    let (long, digits) = ("a".repeat(300), "0".repeat(64));
+    let digits = "0".repeat(64);
     let grants = ["rewrite-image=registry.example", "rewrite-image=docker.io/trusted", "rewrite-image=localhost:5000"];
     let others = [
         // Other places.
@@ -156,17 +158,20 @@ async fn a_granted_registry_covers_no_reference_that_only_looks_like_it() {
         "registry.example/x:1.wasm",
         "registry.example/x.WASM",
         "/tmp/x.wasm",
-        // Too much.
-        &format!("registry.example/{long}"),
-        &format!("registry.example/x:{long}"),
         "",
         " ",
         "-registry.example/x",
         "--privileged",
     ];
+    let mut wrong = Vec::new();
     for text in others {
-        Attempt::new("image", text).granted(&grants).under(Some(PERMISSIVE)).made().await.refusal();
+        wrong.extend(Attempt::new("image", text).granted(&grants).under(Some(PERMISSIVE)).made().await.refused().err());
     }
+    for text in ["large image 300", "large image 100000"] {
+        let (attempt, text) = text.split_once(' ').unwrap();
+        wrong.extend(Attempt::new(attempt, text).granted(&grants).made().await.refused().err());
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     for text in [
         "registry.example/x".to_owned(),
         "registry.example:443/x:1".to_owned(),
@@ -183,21 +188,85 @@ async fn a_granted_registry_covers_no_reference_that_only_looks_like_it() {
 #[tokio::test]
 async fn no_pattern_of_variables_covers_those_that_decide_where_traffic_goes_or_what_code_runs() {
     let wide = ["add-env=*"];
+    let mut wrong = Vec::new();
     for name in [
-        "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "All_Proxy", "ftp_proxy", "NO_PROXY", "GOPROXY", "PROXY", "RSYNC_PROXY",
-        "PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "GCONV_PATH", "GLIBC_TUNABLES",
-        "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "NODE_PATH", "npm_config_registry", "PYTHONSTARTUP", "PYTHONPATH",
-        "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PERL5OPT", "RUBYOPT", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS",
-        "DOTNET_STARTUP_HOOKS", "CORECLR_PROFILER", "LUA_INIT", "PHPRC", "GOFLAGS", "RUSTC_WRAPPER", "CARGO_HOME",
-        "GIT_SSH_COMMAND", "GIT_CONFIG_COUNT", "BASH_ENV", "ENV", "PROMPT_COMMAND", "IFS", "SHELL", "HOME", "EDITOR", "PAGER",
-        "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSLKEYLOGFILE", "OPENSSL_CONF",
-        "GITHUB_API_URL", "OPENAI_BASE_URL", "AWS_ENDPOINT_URL", "DATABASE_URL", "SENTRY_DSN", "REDIS_HOST", "PGHOST",
-        "PGHOSTADDR", "KUBERNETES_SERVICE_HOST", "DOCKER_HOST", "KUBECONFIG", "LOCALDOMAIN", "RES_OPTIONS", "HOSTALIASES",
-        "OTEL_EXPORTER_OTLP_ENDPOINT", "GRPC_PROXY_EXP", "AWS_CONFIG_FILE", "WEBHOOK", "CALLBACK_URI",
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "All_Proxy",
+        "ftp_proxy",
+        "NO_PROXY",
+        "GOPROXY",
+        "PROXY",
+        "RSYNC_PROXY",
+        "PATH",
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "LD_AUDIT",
+        "DYLD_INSERT_LIBRARIES",
+        "GCONV_PATH",
+        "GLIBC_TUNABLES",
+        "NODE_OPTIONS",
+        "NODE_EXTRA_CA_CERTS",
+        "NODE_PATH",
+        "npm_config_registry",
+        "PYTHONSTARTUP",
+        "PYTHONPATH",
+        "PIP_INDEX_URL",
+        "UV_DEFAULT_INDEX",
+        "PERL5OPT",
+        "RUBYOPT",
+        "JAVA_TOOL_OPTIONS",
+        "_JAVA_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+        "DOTNET_STARTUP_HOOKS",
+        "CORECLR_PROFILER",
+        "LUA_INIT",
+        "PHPRC",
+        "GOFLAGS",
+        "RUSTC_WRAPPER",
+        "CARGO_HOME",
+        "GIT_SSH_COMMAND",
+        "GIT_CONFIG_COUNT",
+        "BASH_ENV",
+        "ENV",
+        "PROMPT_COMMAND",
+        "IFS",
+        "SHELL",
+        "HOME",
+        "EDITOR",
+        "PAGER",
+        "SSL_CERT_FILE",
+        "CURL_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "SSLKEYLOGFILE",
+        "OPENSSL_CONF",
+        "GITHUB_API_URL",
+        "OPENAI_BASE_URL",
+        "AWS_ENDPOINT_URL",
+        "DATABASE_URL",
+        "SENTRY_DSN",
+        "REDIS_HOST",
+        "PGHOST",
+        "PGHOSTADDR",
+        "KUBERNETES_SERVICE_HOST",
+        "DOCKER_HOST",
+        "KUBECONFIG",
+        "LOCALDOMAIN",
+        "RES_OPTIONS",
+        "HOSTALIASES",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "GRPC_PROXY_EXP",
+        "AWS_CONFIG_FILE",
+        "WEBHOOK",
+        "CALLBACK_URI",
     ] {
-        let error = Attempt::new("variable", name).granted(&wide).under(Some(PERMISSIVE)).made().await.refusal();
-        assert!(error.contains(&format!("grant `add-env={name}`")), "{error}");
+        match Attempt::new("variable", name).granted(&wide).under(Some(PERMISSIVE)).made().await.refused() {
+            Ok(error) => assert!(error.contains(&format!("grant `add-env={name}`")), "{error}"),
+            Err(other) => wrong.push(other),
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     Attempt::new("variable", "TEAM").granted(&wide).made().await.allowed("start");
     // Written out, it is what the operator saw and agreed to. The value is text of the component's own.
     let seen = Attempt::new("variable", "HTTP_PROXY").granted(&["add-env=HTTP_PROXY"]).made().await;
@@ -207,11 +276,25 @@ async fn no_pattern_of_variables_covers_those_that_decide_where_traffic_goes_or_
 
 #[tokio::test]
 async fn names_that_look_like_others_are_other_names_or_none() {
-    let long = "X".repeat(256);
-    let grants = ["add-env=TOKEN*", "add-env=*", "add-label=team.", "add-label=docker-mcp", "add-host=evil:198.51.100.6"];
+    let grants =
+        ["add-env=TOKEN*", "add-env=*", "add-label=team.", "add-label=docker-mcp", "add-host=evil:198.51.100.6"];
     for variable in [
-        "T\u{41e}KEN", "TOKEN\u{200b}", "TOKEN ", " TOKEN", "TOKEN=x", "TOKEN\0", "TOKEN\n", "\u{ff34}OKEN", "1TOKEN", "=", "-x",
-        "TOKE\u{301}N", "TOKEN\u{202e}", "A B", "${TOKEN}", "$(TOKEN)", &long,
+        "T\u{41e}KEN",
+        "TOKEN\u{200b}",
+        "TOKEN ",
+        " TOKEN",
+        "TOKEN=x",
+        "TOKEN\0",
+        "TOKEN\n",
+        "\u{ff34}OKEN",
+        "1TOKEN",
+        "=",
+        "-x",
+        "TOKE\u{301}N",
+        "TOKEN\u{202e}",
+        "A B",
+        "${TOKEN}",
+        "$(TOKEN)",
     ] {
         let error = Attempt::new("variable", variable).granted(&grants).made().await.refusal();
         assert!(error.contains("no grant allows it"), "{error}");
@@ -224,9 +307,23 @@ async fn names_that_look_like_others_are_other_names_or_none() {
     let error = Attempt::new("entry-variable-text", "x").granted(&grants).made().await.refusal();
     assert!(error.contains("no grant changes a variable of the entry"), "{error}");
     for label in [
-        "docker-mcp", "docker-mcp-session", "Docker-MCP-name", "DOCKER-MCP", "docker-mcp-sessions-at", "com.docker.compose.project",
-        "io.kubernetes.pod.name", "app.kubernetes.io/managed-by", "team.\u{430}", "team.a b", "team.a=b", "team.a\n", "team.\0",
-        "team.\u{200b}", "t\u{435}am.a", "Team.a", " team.a",
+        "docker-mcp",
+        "docker-mcp-session",
+        "Docker-MCP-name",
+        "DOCKER-MCP",
+        "docker-mcp-sessions-at",
+        "com.docker.compose.project",
+        "io.kubernetes.pod.name",
+        "app.kubernetes.io/managed-by",
+        "team.\u{430}",
+        "team.a b",
+        "team.a=b",
+        "team.a\n",
+        "team.\0",
+        "team.\u{200b}",
+        "t\u{435}am.a",
+        "Team.a",
+        " team.a",
     ] {
         Attempt::new("label", label).granted(&grants).under(Some(PERMISSIVE)).made().await.refusal();
     }
@@ -236,8 +333,17 @@ async fn names_that_look_like_others_are_other_names_or_none() {
     let seen = Attempt::new("label-twice", "").granted(&grants).made().await;
     assert!(seen.result.is_err() && seen.requests.is_empty(), "{seen:?}");
     for host in [
-        "db=198.51.100.6", "DB=198.51.100.6", "evil=198.51.100.7", "Evil=198.51.100.6", "evil.=198.51.100.6", "ev\u{456}l=198.51.100.6",
-        "evil=host-gateway", "evil:198.51.100.6=198.51.100.6", "evil 127.0.0.1=198.51.100.6", "evil\n127.0.0.1 db=198.51.100.6", "=",
+        "db=198.51.100.6",
+        "DB=198.51.100.6",
+        "evil=198.51.100.7",
+        "Evil=198.51.100.6",
+        "evil.=198.51.100.6",
+        "ev\u{456}l=198.51.100.6",
+        "evil=host-gateway",
+        "evil:198.51.100.6=198.51.100.6",
+        "evil 127.0.0.1=198.51.100.6",
+        "evil\n127.0.0.1 db=198.51.100.6",
+        "=",
     ] {
         Attempt::new("host", host).granted(&grants).under(Some(PERMISSIVE)).made().await.refusal();
     }
@@ -246,18 +352,77 @@ async fn names_that_look_like_others_are_other_names_or_none() {
 #[tokio::test]
 async fn a_component_mounts_nothing_but_the_named_volumes_that_it_is_granted() {
     let granted = ["add-mount=cache"];
+    let mut wrong = Vec::new();
     for text in [
-        "/:/host", "/etc:/x", "/var/run/docker.sock:/var/run/docker.sock", "/var/run/docker.sock:/s:ro", "//var/run/docker.sock:/s",
-        "/var/run/../run/docker.sock:/s", "/tmp:/x", "/tmp/../etc:/x", ".:/x", "..:/x", "./cache:/x", "cache/..:/x", "cache/../../etc:/x",
-        "~:/x", "~/x:/x", "$HOME:/x", "${HOME}/x:/x", "C:\\:/x", "C:/x:/y", "\\\\server\\share:/x", "\\\\.\\pipe\\docker_engine:/x",
-        "//server/share:/x", "file:///etc:/x", "/etc", "/anonymous", "", " ", ":", "::", ":/x", "cache:", "cache:x", "cache:.", "cache:..",
-        "cache:/x/../../etc", "cache:/..", "c\u{430}che:/x", "cache\u{200b}:/x", "Cache:/x", " cache:/x", "cache :/x", "cache: /x", "cache:/x ",
-        "cache:/x:rw,shared", "cache:/x:rshared", "cache:/x:ro,rslave", "cache:/x:private", "cache:/x:Z", "cache:/x:nocopy",
-        "cache:/x:volume-driver=evil", "cache:/x:ro:ro", "cache:/x:", "cache:/x\0", "cache\0:/x", "cache\n/etc:/x", "volume:cache:/x",
-        "other:/x", "cachex:/x", "-v:/x", "type=bind,src=/,dst=/x", "\u{ff0f}etc:/x", "\u{2215}etc:/x", "cache:\u{ff0f}x",
+        "/:/host",
+        "/etc:/x",
+        "/var/run/docker.sock:/var/run/docker.sock",
+        "/var/run/docker.sock:/s:ro",
+        "//var/run/docker.sock:/s",
+        "/var/run/../run/docker.sock:/s",
+        "/tmp:/x",
+        "/tmp/../etc:/x",
+        ".:/x",
+        "..:/x",
+        "./cache:/x",
+        "cache/..:/x",
+        "cache/../../etc:/x",
+        "~:/x",
+        "~/x:/x",
+        "$HOME:/x",
+        "${HOME}/x:/x",
+        "C:\\:/x",
+        "C:/x:/y",
+        "\\\\server\\share:/x",
+        "\\\\.\\pipe\\docker_engine:/x",
+        "//server/share:/x",
+        "file:///etc:/x",
+        "/etc",
+        "/anonymous",
+        "",
+        " ",
+        ":",
+        "::",
+        ":/x",
+        "cache:",
+        "cache:x",
+        "cache:.",
+        "cache:..",
+        "cache:/x/../../etc",
+        "cache:/..",
+        "c\u{430}che:/x",
+        "cache\u{200b}:/x",
+        "Cache:/x",
+        " cache:/x",
+        "cache :/x",
+        "cache: /x",
+        "cache:/x ",
+        "cache:/x:rw,shared",
+        "cache:/x:rshared",
+        "cache:/x:ro,rslave",
+        "cache:/x:private",
+        "cache:/x:Z",
+        "cache:/x:nocopy",
+        "cache:/x:volume-driver=evil",
+        "cache:/x:ro:ro",
+        "cache:/x:",
+        "cache:/x\0",
+        "cache\0:/x",
+        "cache\n/etc:/x",
+        "volume:cache:/x",
+        "other:/x",
+        "cachex:/x",
+        "-v:/x",
+        "type=bind,src=/,dst=/x",
+        "\u{ff0f}etc:/x",
+        "\u{2215}etc:/x",
+        "cache:\u{ff0f}x",
     ] {
-        Attempt::new("volume", text).granted(&granted).under(Some(PERMISSIVE)).made().await.refusal();
+        wrong.extend(
+            Attempt::new("volume", text).granted(&granted).under(Some(PERMISSIVE)).made().await.refused().err(),
+        );
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     for text in ["cache:/x", "cache:/x:ro"] {
         Attempt::new("volume", text).granted(&granted).made().await.allowed("start");
     }
@@ -286,17 +451,64 @@ async fn no_spelling_of_a_path_leads_out_of_the_directories_that_may_be_mounted(
     let enforcement = Enforcement { binds: Some(Arc::new(binds)), ..Enforcement::default() };
     let entry = |volume: &str| {
         let volume = serde_json::to_string(volume).unwrap();
-        format!("registry:\n  NAME:\n    image: img\n    volumes: [{volume}]\n    secrets: [{{name: NAME.token, env: TOKEN}}]\n")
+        format!(
+            "registry:\n  NAME:\n    image: img\n    volumes: [{volume}]\n    secrets: [{{name: NAME.token, env: TOKEN}}]\n"
+        )
     };
+    let mut wrong = Vec::new();
     for path in [
-        "ROOT/secret", "ROOT/allowed/../secret", "ROOT/allowed/inside/../../secret", "ROOT/allowed/link", "ROOT/allowed/link/x",
-        "ROOT/allowed/relative/passwd", "ROOT/allowed/top/etc/shadow", "ROOT/allowed/loop", "ROOT/allowed/socket", "ROOT/allowed/engine.sock",
-        "ROOT/allowedx", "ROOT/allowed\u{200b}", "ROOT/ALLOWED", "//ROOT/allowed", "/", "/.", "//", "/..", "/etc", "/etc/", "//etc", "/./etc",
-        "/var/run/docker.sock", "/run/docker.sock", "//var/run/docker.sock", "/var/run/./docker.sock", "/var//run//docker.sock",
-        "/var/lib/docker", "/proc/1/root", "/proc/self/environ", "/sys", "/dev/mem", "/root", "/var", "/home", "relative", "./relative", "..",
-        "~/x", "C:\\Users", "c:\\", "\\\\host\\share", "\\\\.\\pipe\\docker_engine", "\u{ff0f}etc", "ROOT/allowed/\u{2024}\u{2024}/secret",
-        "ROOT/allowed/.ssh", "ROOT/allowed/.AWS/credentials", "ROOT/allowed/inside:/x:rshared", "ROOT/allowed/inside:/x:ro,shared",
-        "ROOT/allowed/inside:/x:rw", "ROOT/allowed/inside:/x:ro,rw", "ROOT/allowed/inside:/x:Z", "ROOT/allowed\0/etc",
+        "ROOT/secret",
+        "ROOT/allowed/../secret",
+        "ROOT/allowed/inside/../../secret",
+        "ROOT/allowed/link",
+        "ROOT/allowed/link/x",
+        "ROOT/allowed/relative/passwd",
+        "ROOT/allowed/top/etc/shadow",
+        "ROOT/allowed/loop",
+        "ROOT/allowed/socket",
+        "ROOT/allowed/engine.sock",
+        "ROOT/allowedx",
+        "ROOT/allowed\u{200b}",
+        "ROOT/ALLOWED",
+        "//ROOT/allowed",
+        "/",
+        "/.",
+        "//",
+        "/..",
+        "/etc",
+        "/etc/",
+        "//etc",
+        "/./etc",
+        "/var/run/docker.sock",
+        "/run/docker.sock",
+        "//var/run/docker.sock",
+        "/var/run/./docker.sock",
+        "/var//run//docker.sock",
+        "/var/lib/docker",
+        "/proc/1/root",
+        "/proc/self/environ",
+        "/sys",
+        "/dev/mem",
+        "/root",
+        "/var",
+        "/home",
+        "./relative",
+        "a/relative",
+        "..",
+        "~/x",
+        "C:\\Users",
+        "c:\\",
+        "\\\\host\\share",
+        "\\\\.\\pipe\\docker_engine",
+        "\u{ff0f}etc",
+        "ROOT/allowed/.ssh",
+        "ROOT/allowed/.AWS/credentials",
+        "ROOT/allowed/inside:/x:rshared",
+        "ROOT/allowed/inside:/x:ro,shared",
+        "ROOT/allowed/inside:/x:rw",
+        "ROOT/allowed/inside:/x:ro,rw",
+        "ROOT/allowed/inside:/x:Z",
+        "ROOT/allowed\0/etc",
     ] {
         let path = path.replace("//ROOT", &format!("/{shown}")).replace("ROOT", &shown);
         let volume = if path.matches(':').count() > 1 { path } else { format!("{path}:/x") };
@@ -304,10 +516,15 @@ async fn no_spelling_of_a_path_leads_out_of_the_directories_that_may_be_mounted(
         let mut attempt = Attempt::new("plain", "").of(&catalog);
         attempt.enforcement = enforcement.clone();
         let seen = attempt.made().await;
-        assert!(seen.result.is_err() && seen.requests.is_empty(), "{volume}: {seen:?}");
-        assert_eq!(seen.denied().rule.as_ref().unwrap().text, "host", "{volume}");
+        match seen.refused() {
+            Ok(_) => assert_eq!(seen.denied().rule.as_ref().unwrap().text, "host", "{volume}"),
+            Err(other) => wrong.push(format!("{volume}: {other}")),
+        }
     }
-    for volume in ["ROOT/allowed/inside:/x", "ROOT/allowed//inside/.:/x:ro", "ROOT/allowed/inside/../new:/x", "named:/x"] {
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for volume in
+        ["ROOT/allowed/inside:/x", "ROOT/allowed//inside/.:/x:ro", "ROOT/allowed/inside/../new:/x", "named:/x"]
+    {
         let catalog = entry(&volume.replace("ROOT", &shown));
         let mut attempt = Attempt::new("plain", "").of(&catalog);
         attempt.enforcement = enforcement.clone();
@@ -318,7 +535,20 @@ async fn no_spelling_of_a_path_leads_out_of_the_directories_that_may_be_mounted(
 #[tokio::test]
 async fn the_user_cannot_be_changed_taken_away_or_disguised() {
     let grants = ["rewrite-user=65532"];
-    for user in ["0", "root", "0:0", "65532:0", "065532", "+65532", " 65532", "65532 ", "\u{ff10}", "65532\0", "-1", "65532:docker"] {
+    for user in [
+        "0",
+        "root",
+        "0:0",
+        "65532:0",
+        "065532",
+        "+65532",
+        " 65532",
+        "65532 ",
+        "\u{ff10}",
+        "65532\0",
+        "-1",
+        "65532:docker",
+    ] {
         Attempt::new("user", user).granted(&grants).under(Some(PERMISSIVE)).made().await.refusal();
     }
     let error = Attempt::new("no-user", "").granted(&grants).made().await.refusal();
@@ -331,16 +561,24 @@ async fn nothing_is_too_large_for_an_orderly_refusal() {
         ["image", "argument", "variable", "variable-text", "label", "label-text", "volume", "user", "host", "log"]
     {
         for (attempt, number) in [("large", 100_000), ("many", 5_000), ("large", 6 << 20), ("many", 100_000)] {
+            // There is one image and one user, and saying it often is saying it once.
+            if attempt == "many" && ["image", "user"].contains(&field) {
+                continue;
+            }
             let text = format!("{field} {number}");
             let seen = Attempt::new(attempt, &text).granted(&GRANTS).made().await;
             match &seen.result {
                 // Text that fits and is granted is allowed; log lines are cut or dropped.
-                Ok(_) => assert!(["argument", "variable-text", "log"].contains(&field), "{}", seen.what),
+                Ok(_) => assert!(["argument", "variable-text", "label", "log"].contains(&field), "{}", seen.what),
                 Err(error) => {
                     assert!(error.to_string().chars().count() < 2_500, "{}: {error}", seen.what);
                     assert!(seen.requests.is_empty(), "{}", seen.what);
                     let outcome = seen.ended().outcome.clone().unwrap();
-                    assert!(["access-denied", "invalid", "stopped", "trapped"].contains(&&*outcome), "{}: {outcome}", seen.what);
+                    assert!(
+                        ["access-denied", "invalid", "stopped", "trapped"].contains(&&*outcome),
+                        "{}: {outcome}",
+                        seen.what
+                    );
                 }
             }
             let bytes = serde_json::to_string(&seen.records).unwrap().len();
@@ -371,4 +609,3 @@ fn a_plan_shows_what_a_component_wrote_on_one_line_and_without_tricks() {
     assert_eq!(shown.matches("\n  network   ").count(), 1, "{shown}");
     assert!(!shown.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{shown:?}");
 }
-

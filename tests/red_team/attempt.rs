@@ -71,7 +71,7 @@ registry:
     tools:
       - name: shout
         parameters: {type: object, properties: {text: {type: string}}}
-        container: {image: img, command: ['{{text}}']}
+        container: {image: img, command: ['{{text}}'], user: '{{NAME.user}}', volumes: ['{{NAME.path|volume}}']}
 ";
 
 pub(crate) fn red_team() -> Source {
@@ -156,8 +156,7 @@ impl<'a> Attempt<'a> {
         let mut enforcement = self.policy.map_or_else(Enforcement::default, world::enforcement);
         enforcement.binds = self.enforcement.binds.clone();
         let around = Around { audit: audit.clone(), enforcement, ..Around::default() };
-        let world =
-            World::within(red_team(), &with(self.grants), &name, &self.catalog.replace("NAME", &name), around);
+        let world = World::within(red_team(), &with(self.grants), &name, &self.catalog.replace("NAME", &name), around);
         let result = if as_tool {
             let arguments = Map::from_iter([("text".to_owned(), json!("canary-argument"))]);
             let run = world.provisioner.run_tool(&name, "shout", arguments, CancellationToken::new());
@@ -189,13 +188,24 @@ impl Seen {
     /// The error of an attempt that was refused before anything reached the runtime, and that the audit log tells of:
     /// what was asked for, that it was denied, and by what.
     pub(crate) fn refusal(&self) -> String {
-        let error = self.result.as_ref().expect_err(&self.what);
-        assert!(matches!(error, ProvisionError::Denied(_)), "{}: {error:?}", self.what);
-        assert!(self.requests.is_empty(), "{}: {:?}", self.what, self.requests);
+        self.refused().unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    /// Likewise, or how it was not so: tables show all that is wrong.
+    pub(crate) fn refused(&self) -> Result<String, String> {
+        let wrong = |how: String| Err(format!("{}: {how}", self.what));
+        let error = match &self.result {
+            Err(error @ ProvisionError::Denied(_)) => error,
+            other => return wrong(format!("{other:?}")),
+        };
+        if !self.requests.is_empty() {
+            return wrong(format!("{:?}", self.requests));
+        }
         let call = self.denied();
-        assert_eq!(call.outcome.as_deref(), Some("access-denied"), "{}: {call:?}", self.what);
-        assert!(call.arguments.contains_key("image") && call.component.is_some(), "{}: {call:?}", self.what);
-        error.to_string()
+        if call.outcome.as_deref() != Some("access-denied") || !call.arguments.contains_key("image") {
+            return wrong(format!("{call:?}"));
+        }
+        Ok(error.to_string())
     }
 
     /// The record of the call that was denied.
@@ -209,7 +219,9 @@ impl Seen {
     pub(crate) fn allowed(&self, function: &str) -> (&Record<'static>, &Request) {
         assert!(!self.requests.is_empty(), "{}: {:?}", self.what, self.result);
         let is_call = |record: &&Record<'_>| {
-            record.event == Kind::Call && record.function.as_deref() == Some(function) && record.task.as_deref() != Some("rehearse")
+            record.event == Kind::Call
+                && record.function.as_deref() == Some(function)
+                && record.task.as_deref() != Some("rehearse")
         };
         let call = self.records.iter().find(is_call).unwrap();
         assert_eq!(call.decision, Some(Verdict::Allowed), "{}", self.what);
@@ -241,7 +253,9 @@ impl Log {
 pub(crate) fn log() -> &'static Log {
     static LOG: LazyLock<Log> = LazyLock::new(|| {
         let log = Log::default();
-        let all = "trace,cranelift=off,cranelift_codegen=off,regalloc2=off,wasmtime_environ=off,wasmtime=off,hyper=off";
+        // As the gateway's own filter: the engine's client would log whole requests.
+        let all = "trace,bollard=off,hyper=off,hyper_util=off,mio=off,cranelift=off,cranelift_codegen=off,regalloc2=off,\
+                   wasmtime_environ=off,wasmtime=off";
         tracing_subscriber::fmt().with_writer(log.clone()).with_env_filter(EnvFilter::new(all)).with_ansi(false).init();
         log
     });

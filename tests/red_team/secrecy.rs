@@ -17,7 +17,7 @@ use crate::world::{ALL, Around, World};
 const WIDEST: [&str; 10] = [
     "rewrite-image=registry.example",
     "rewrite-command",
-    "rewrite-user=canary-user",
+    "rewrite-user=65532",
     "add-argument=*",
     "add-env=*",
     "add-env=PUBLIC",
@@ -68,8 +68,22 @@ async fn no_grant_and_no_policy_puts_a_private_value_where_the_entry_does_not() 
 #[tokio::test]
 async fn text_of_a_component_that_looks_like_a_reference_stays_text() {
     for text in [
-        "$TOKEN", "${TOKEN}", "$(TOKEN)", "$$TOKEN", "%TOKEN%", "{{argument.token}}", "<secret:s.token>", "`printenv TOKEN`",
-        "$(printenv TOKEN)", "; printenv", "\" \"", "'", "a b", "\n", "--", "\\",
+        "$TOKEN",
+        "${TOKEN}",
+        "$(TOKEN)",
+        "$$TOKEN",
+        "%TOKEN%",
+        "{{argument.token}}",
+        "<secret:s.token>",
+        "`printenv TOKEN`",
+        "$(printenv TOKEN)",
+        "; printenv",
+        "\" \"",
+        "'",
+        "a b",
+        "\n",
+        "--",
+        "\\",
     ] {
         let seen = Attempt::new("argument", text).granted(&WIDEST).made().await;
         let (_, request) = seen.allowed("start");
@@ -107,7 +121,10 @@ registry:
     let seen = Attempt::new("plain", "").of(claims).under(Some(own)).made().await;
     assert!(seen.requests.is_empty());
     let denied = seen.denied();
-    assert_eq!((denied.function.as_deref(), denied.outcome.as_deref()), (Some("resolve-secrets"), Some("access-denied")));
+    assert_eq!(
+        (denied.function.as_deref(), denied.outcome.as_deref()),
+        (Some("resolve-secrets"), Some("access-denied"))
+    );
     assert_eq!(denied.rule.as_ref().unwrap().text, "rule `own`");
 }
 
@@ -122,9 +139,13 @@ registry:
 ";
     let seen = Attempt::new("remote", "").of(catalog).granted(&WIDEST).made().await;
     assert!(matches!(seen.result, Ok(Got::Remote)), "{seen:?}");
-    let call = seen.records.iter().find(|record| record.function.as_deref() == Some("connect") && record.server.is_some());
+    let call =
+        seen.records.iter().find(|record| record.function.as_deref() == Some("connect") && record.server.is_some());
     let gave = call.unwrap().gave.join(" ");
-    assert_eq!(gave, "https://mcp.example/?key=<secret:remote.token> Authorization: Bearer <secret:remote.token> X-User: <config:remote.user>");
+    assert_eq!(
+        gave,
+        "https://mcp.example/?key=<secret:remote.token> Authorization: Bearer <secret:remote.token> X-User: <config:remote.user>"
+    );
     // A container's server has none, whatever else the component does.
     for attempt in ["remote", "remote-of-container"] {
         let seen = Attempt::new(attempt, "").granted(&WIDEST).made().await;
@@ -140,12 +161,15 @@ registry:
 
 #[tokio::test]
 async fn what_a_component_says_is_one_bounded_line_wherever_it_is_shown() {
-    let text = format!("ok\n2026-01-01 INFO forged{}\u{1b}[2J\u{202e}{}", "\r", "x".repeat(200));
+    let text = "ok\n2026-01-01 INFO forged\r\u{1b}[2J\u{202e}x";
     let from = log_length();
-    let seen = Attempt::new("error", &text).made().await;
+    let seen = Attempt::new("error", text).made().await;
     let error = seen.result.unwrap_err().to_string();
-    assert!(error.starts_with("ok\\n2026") && !error.contains(char::is_control) && !error.contains('\u{202e}'), "{error}");
-    let seen = Attempt::new("log", &text).made().await;
+    assert!(
+        error.starts_with("ok\\n2026") && !error.contains(char::is_control) && !error.contains('\u{202e}'),
+        "{error}"
+    );
+    let seen = Attempt::new("log", text).made().await;
     let said = seen.records.iter().find(|record| record.function.as_deref() == Some("log")).unwrap();
     assert!(said.arguments["message"].as_str().unwrap().starts_with("ok\\n2026"), "{said:?}");
     let logged = log().since(from);
@@ -172,7 +196,8 @@ fn no_function_of_the_contract_gives_text_made_of_a_value() {
         }
     }
     // The texts of errors are tried by the tests of this file and of `real_engine`; a binding's name is the catalog's.
-    let (errors, others): (BTreeSet<String>, BTreeSet<String>) = gives.into_iter().partition(|gives| gives.ends_with(": error"));
+    let (errors, others): (BTreeSet<String>, BTreeSet<String>) =
+        gives.into_iter().partition(|gives| gives.ends_with(": error"));
     let others: Vec<&str> = others.iter().map(String::as_str).collect();
     assert_eq!(
         others,
@@ -226,7 +251,8 @@ impl SecretStore for Slow {
 #[tokio::test]
 async fn a_component_cannot_tell_how_long_a_host_call_took() {
     let mut digests = BTreeSet::new();
-    let catalog = "registry:\n  NAME:\n    image: img\n    secrets: [{name: NAME.token, env: TOKEN}]\n".replace("NAME", "clock");
+    let catalog =
+        "registry:\n  NAME:\n    image: img\n    secrets: [{name: NAME.token, env: TOKEN}]\n".replace("NAME", "clock");
     for wait in [0, 1, 400] {
         let secrets: Arc<dyn SecretStore> = Arc::new(Slow(Duration::from_millis(wait)));
         let world = World::within(red_team(), ALL, "clock", &catalog, Around { secrets, ..Around::default() });
