@@ -51,6 +51,15 @@ engine:
 engine-stop:
     scripts/engine stop
 
+# Start a Kubernetes cluster with one node (as root; compiles it the first time), with the test images
+cluster-up:
+    scripts/cluster up
+    scripts/cluster image
+
+# Stop the cluster that `just cluster-up` started, and remove all of it
+cluster-down:
+    scripts/cluster down
+
 # Make the local images of real MCP servers that the Docker tests use
 images:
     scripts/test-images

@@ -2,12 +2,14 @@
 //!
 //! Writes `$OUT_DIR/builtin_components.rs` for `src/builtin.rs` to include, and names the directory of the test
 //! guests, one `.wasm` per folder below `components/fixtures*`, in `FIXTURE_COMPONENTS`. How a guest is built is in
-//! `build/guests.rs`.
+//! `build/guests.rs`. Also builds the program that starts tools in pods, see `build/runner.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "that is how a build script talks to cargo")]
 
 #[path = "build/guests.rs"]
 mod guests;
+#[path = "build/runner.rs"]
+mod runner;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,6 +62,9 @@ fn build() -> Result<()> {
         );
     }
     write(&out.join("builtin_components.rs"), source.as_bytes())?;
+
+    let programs = runner::build(&program("RUSTC")?, &manifest.join("build/runner"), &out)?;
+    write(&out.join("runner_programs.rs"), programs.as_bytes())?;
 
     let directory = out.join("fixtures");
     // Made anew, so that a fixture that was removed does not linger.

@@ -412,23 +412,32 @@ fn a_killed_gateway_leaves_a_sound_log_and_the_next_one_ends_it() {
 fn a_full_disk_stops_neither_the_gateway_nor_its_servers() {
     let home = Home::new();
     home.shows(CALL);
-    let before = home.files();
-    // No file may grow beyond a kilobyte or two, as if the disk was full.
-    let mut command = Command::new("/bin/sh");
+    // A file system with room for one page of a file, in a mount namespace of its own.
+    let disk = home.0.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = "mount -t tmpfs -o mode=700,size=8k disk \"$DISK\" && \"$0\" \"$@\"; code=$?; cp \"$DISK\"/* \"$COPY\"; exit $code";
+    let copy = home.0.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    let mut command = Command::new("unshare");
     command
-        .args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_docker-mcp")])
+        .args(["--mount", "--map-root-user", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_docker-mcp")])
         .args(CALL.split_whitespace())
+        .arg("--audit-dir")
+        .arg(&disk)
         .env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
         .env("HOME", home.0.path())
+        .env("DISK", &disk)
+        .env("COPY", &copy)
         .env("DOCKER_MCP_CACHE", world::cache());
     let output = command.stdin(Stdio::null()).output().unwrap();
     let log = text(&output.stderr);
     assert_eq!(text(&output.stdout), "42\n", "{log}");
     assert!(log.contains("the audit log cannot be written") && log.contains("records are missing"), "{log}");
-    let full = home.files().into_iter().find(|path| !before.contains(path)).unwrap();
+    let full = Directory::at(copy).files().unwrap().remove(0).path;
     let report = verify::file(&full).unwrap();
     assert!(report.is_sound(), "{report:?}");
-    assert!(std::fs::metadata(full).unwrap().len() <= 2048);
+    assert!(std::fs::metadata(full).unwrap().len() <= 8192);
 }
 
 #[test]

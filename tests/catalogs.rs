@@ -180,6 +180,7 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: Net
             secrets: Arc::new(Secrets),
             resources: Resources::default(),
             long_lived: entry.long_lived,
+            cluster: None,
             refused: refusal(entry, own.fault, rule),
         }
     });

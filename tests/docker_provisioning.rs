@@ -54,6 +54,7 @@ fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedPro
             secrets: Arc::new(OneSecret),
             resources: Resources::default(),
             long_lived: false,
+            cluster: None,
             refused: None,
         }],
         startup_timeout: PATIENCE,

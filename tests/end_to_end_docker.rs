@@ -361,7 +361,7 @@ async fn a_server_that_ends_at_once_or_talks_garbage_is_reported_and_removed() {
     let setup = Setup::new();
     setup.add("ends", "image: mcp-test/busybox:1\ncommand: [sh, -c, 'echo cannot find my licence >&2; exit 3']");
     setup.add("garbage", "image: mcp-test/busybox:1\ncommand: [sh, -c, 'yes this is no protocol | head -n 100; cat']");
-    let more = ["--max-server-startup-timeout", "5"];
+    let more = ["--max-server-startup-timeout", "30"];
     let gateway = setup.gateway(&["ends", "garbage", "time"], &more).await;
     assert!(gateway.tools().await.iter().any(|tool| tool == "get_current_time"));
     let log = gateway.log();

@@ -54,14 +54,14 @@ fn interfaces(of: &Inspection) -> Vec<&str> {
     of.imports.iter().filter_map(|import| import.grant.as_deref()).collect()
 }
 
-/// The example in JavaScript, as `npm ci && npm run build` makes it.
+/// The example in JavaScript, as `npm install && npm run build` makes it.
 fn javascript() -> PathBuf {
     let (source, place) = (example("javascript-provisioner"), workplace("javascript"));
     for file in ["package.json", "package-lock.json", "provisioner.js"] {
         std::fs::copy(source.join(file), place.join(file)).unwrap();
     }
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").canonicalize().unwrap();
-    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&place));
+    run(Command::new("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(&place));
     run(Command::new("npm").args(["run", "build"]).env("WIT", wit).current_dir(&place));
     place.join("javascript-provisioner.wasm")
 }

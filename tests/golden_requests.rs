@@ -330,6 +330,7 @@ async fn deploy(
             resources: Resources::default(),
             long_lived: false,
             // What a missing or wrong setting leads to is no matter of requests; `catalogs` tests it.
+            cluster: None,
             refused: None,
         }],
         startup_timeout: Duration::from_secs(60),

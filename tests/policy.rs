@@ -94,6 +94,8 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
             "4:12: the rule on line 3 has the name `a` too",
         ),
         ("version: 1\nrules:\n  - {name: a, for: {servers: []}, require: [image-digest]}\n", "means nobody"),
+        // What is wrong with a name is told, and the name does not drive a terminal in what is told besides.
+        ("version: 1\nrules:\n  - name: \"a\\e[2K\"\n", "3:5: rule `a\\u{1b}[2K` says nothing"),
         ("version: 1\nversion: 1\n", "2:1: duplicate"),
         ("version: 1\na: &x {}\nrules: *x\n", "2:1: unknown"),
         ("version: 1\ncomponents:\n  allow:\n    - {component: 'sha256:12'}\n", "4:19: `sha256:12` is no digest"),
@@ -216,7 +218,7 @@ fn a_file_that_others_can_change_or_nobody_can_read_stops_everything() {
     let loaded = load(&system, &[], Some(&missing)).unwrap();
     assert_eq!(loaded.files.len(), 1);
     assert!(load(&missing, &[], None).unwrap().policies.is_empty());
-    assert!(load(&missing, &[missing.clone()], None).unwrap_err().contains("missing.yaml"));
+    assert!(load(&missing, std::slice::from_ref(&missing), None).unwrap_err().contains("missing.yaml"));
 
     for bad in [0o664, 0o646] {
         mode("etc/policy.yaml", bad);

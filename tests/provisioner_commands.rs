@@ -178,14 +178,17 @@ fn a_difference_is_shown_and_told_by_the_exit_code() {
     // The hostile one makes values of its own and stops containers.
     let text = place.prints("provisioner diff docker ./hostile.wasm", 3);
     assert!(text.contains("wants more\n") && text.contains("container-runtime@0.1.0 stop"), "{text}");
-    let json = place.json("provisioner diff ./hostile.wasm docker --format json", 3);
+    let json = place.json("provisioner diff docker ./hostile.wasm --format json", 3);
     let names: Vec<&str> = json["difference"]["wantsMore"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|change| change["name"].as_str().unwrap())
+        .filter(|change| change["risk"] == "high")
+        .map(|change| change["function"].as_str().unwrap())
         .collect();
-    assert!(names.contains(&"mcp-gateway:provisioning/remote-endpoint@0.1.0"), "{json:#}");
+    assert_eq!(names, ["stop"], "{json:#}");
+    let less = place.prints("provisioner diff ./hostile.wasm docker", 0);
+    assert!(less.contains("wants no longer\n") && less.contains("container-runtime@0.1.0 stop"), "{less}");
     assert!(place.fails("provisioner diff docker ./missing.wasm").contains("cannot read"));
 }
 
@@ -197,7 +200,7 @@ fn a_component_is_installed_with_consent_and_runs_with_what_it_was_granted() {
     let line = place.fails(&format!("provisioner install ./docker.wasm --name mine --grant {ALL}"));
     assert!(line.contains("standard input is no terminal; add `--yes`"), "{line}");
     let line = place.fails(&format!("provisioner install ./docker.wasm --grant {ALL} --yes"));
-    assert!(line.contains("`docker.wasm` gives no name") || line.contains("built-in"), "{line}");
+    assert!(line.contains("built-in") && line.contains("choose one with `--name`"), "{line}");
     assert!(
         place
             .fails("tools ls --catalog builtin:sample --servers sample --provisioner mine")
@@ -210,8 +213,8 @@ fn a_component_is_installed_with_consent_and_runs_with_what_it_was_granted() {
     let json = place.json("provisioner ls --format json", 0);
     let names: Vec<&str> =
         json["provisioners"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["docker", "mine"]);
-    let mine = &json["provisioners"][1];
+    assert_eq!(names, ["docker", "kubernetes", "cluster-mapping", "mine"]);
+    let mine = &json["provisioners"][3];
     assert_eq!(mine["digest"], digest(builtin::DOCKER));
     assert_eq!(mine["consent"]["by"], "ada");
     assert!(mine["from"].as_str().unwrap().ends_with("/docker.wasm"), "{mine}");

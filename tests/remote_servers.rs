@@ -138,7 +138,7 @@ async fn a_server_that_wants_oauth_takes_its_token_from_the_secrets_or_says_so()
 #[tokio::test]
 async fn images_that_would_have_to_be_verified_are_refused_and_others_are_not() {
     let setup = Setup::new();
-    setup.add("signed", "image: docker.io/mcp/time@sha256:0000");
+    setup.add("signed", &format!("image: docker.io/mcp/time@sha256:{:064}", 0));
     let run = |server: &str, more: &[&str]| {
         let mut command = vec!["gateway".to_owned(), "run".to_owned(), "--dry-run".to_owned()];
         command.extend(setup.selection(&[server]));

@@ -33,6 +33,6 @@ fn the_built_in_components_come_out_the_same_in_another_directory() {
     assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
     let json: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     let rows = json["components"].as_array().unwrap();
-    assert_eq!(rows.len(), 2, "{json:#}");
+    assert_eq!(rows.len(), 4, "{json:#}");
     assert!(rows.iter().all(|row| row["same"] == true && row["builtIn"] == row["rebuilt"]), "{json:#}");
 }

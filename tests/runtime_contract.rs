@@ -99,7 +99,16 @@ fn subject(runtime: Arc<dyn ContainerRuntime>, reaper: Reaper, images: Images) -
         let reaper = pending.clone();
         Box::pin(async move { usize::from(!reaper.drain(Duration::from_millis(10)).await) }) as _
     });
-    Subject { runtime, reaper, images, session: "contract".to_owned(), left, counts_running: false }
+    Subject {
+        runtime,
+        reaper,
+        images,
+        session: "contract".to_owned(),
+        left,
+        counts_running: false,
+        pulls_at_start: false,
+        stores_secrets: false,
+    }
 }
 
 fn images_by_name() -> Images {
@@ -131,7 +140,16 @@ fn fake() -> Subject {
         Box::pin(async move { live }) as _
     });
     let images = images_by_name();
-    Subject { runtime, reaper, images, session: "contract".to_owned(), left, counts_running: true }
+    Subject {
+        runtime,
+        reaper,
+        images,
+        session: "contract".to_owned(),
+        left,
+        counts_running: true,
+        pulls_at_start: false,
+        stores_secrets: false,
+    }
 }
 
 fn fake_runtime(reaper: &Reaper) -> FakeRuntime {

@@ -17,7 +17,7 @@ check_lint() {
         mapfile -t packages < <(guests "$target")
         limit 900 cargo clippy --locked "${packages[@]/#/--package=}" --target "$target" -- -D warnings
     done
-    shellcheck --external-sources .ci/run scripts/*
+    shellcheck --external-sources .ci/run scripts/* tests/cluster/kubernetes/update
 }
 
 # guests TARGET: the packages below components/ that are built for a target: programs are MCP servers for WASI,

@@ -1,9 +1,10 @@
 # Makes a bare machine ready to build: system packages, toolchain, crates. Sourced by .ci/run and scripts/engine.
 # shellcheck shell=bash
 
-# An engine and what it needs, a static shell for test images, a registry to pull from, a C compiler for `ring`, and
-# a reader of shell scripts.
-packages=(build-essential busybox-static ca-certificates curl dbus docker.io docker-registry gnome-keyring iptables procps shellcheck)
+# An engine and what it needs, a static shell for test images, a registry to pull from, what a Kubernetes node needs
+# beside it, a C compiler for `ring`, and a reader of shell scripts.
+packages=(build-essential busybox-static ca-certificates containerd containernetworking-plugins curl dbus docker.io
+    docker-registry gnome-keyring iproute2 iptables nftables openssl procps runc shellcheck util-linux)
 cargo_deny_version=0.20.2
 
 install_packages() {

@@ -30,7 +30,7 @@ stage() {
     else
         say "== $name ok in $((SECONDS - started)) s"
     fi
-    summary+=("$(printf '%-22s %-7s %5d s' "$name" "$result" $((SECONDS - started)))")
+    summary+=("$(printf '%-28s %-7s %5d s' "$name" "$result" $((SECONDS - started)))")
     return 0
 }
 
@@ -55,6 +55,7 @@ retry() {
 # The last thing that happens, whatever happened before.
 finish() {
     local status=$?
+    stop_cluster
     stop_engine
     printf '\n'
     say "summary, $SECONDS s in all"

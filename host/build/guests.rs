@@ -72,9 +72,15 @@ impl Guest {
 }
 
 /// The components that are embedded in the program: the constant, what it is, and the guest.
-pub(crate) fn builtins() -> [(&'static str, &'static str, Guest); 2] {
+pub(crate) fn builtins() -> [(&'static str, &'static str, Guest); 4] {
     [
         ("DOCKER", "The built-in provisioner for Docker.", Guest::new("docker-provisioner", Kind::Bare)),
+        ("KUBERNETES", "The built-in provisioner for Kubernetes.", Guest::new("kubernetes-provisioner", Kind::Bare)),
+        (
+            "CLUSTER_MAPPING",
+            "The built-in mapping from templates to keys of cluster objects.",
+            Guest::new("cluster-mapping", Kind::Bare),
+        ),
         ("SAMPLE_SERVER", "The sample MCP server.", Guest::new("sample-server", Kind::Command)),
     ]
 }

@@ -4,6 +4,7 @@
 //! delegates, and where an engine is behind it the trait that engines implement. What is granted is decided in
 //! `sandbox`; what a container may become in `provisioning-core`.
 
+mod cluster_objects;
 pub mod config_resolver;
 pub mod container_runtime;
 mod handles;
@@ -13,6 +14,7 @@ pub mod remote_endpoint;
 pub mod secret_resolver;
 mod values;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +47,8 @@ pub struct Context {
     pub enforcement: Enforcement,
     /// Whether `secret-resolver` is granted, so that configuration may carry secrets.
     pub secrets_granted: bool,
+    /// The keys of objects that the guest has used.
+    pub stored_keys: BTreeSet<String>,
     /// The gateway session.
     pub session: String,
     /// Cancels the operation.
@@ -138,7 +142,12 @@ impl Context {
         if self.enforcement.policies.is_empty() {
             return Ok(());
         }
-        let decisions = self.enforcement.policies.holding(self.who()).values(values);
+        // What is in a cluster is decided about by the name that the entry has for it.
+        let named: Vec<Value> = match &self.scope {
+            Some(scope) => values.into_iter().map(|value| scope.named(value)).collect(),
+            None => values.into_iter().cloned().collect(),
+        };
+        let decisions = self.enforcement.policies.holding(self.who()).values(&named);
         self.require(decisions)
     }
 
@@ -235,6 +244,7 @@ impl From<ResolveError> for Failure {
             ResolveError::Configuration(_) => Error::Invalid(text),
             ResolveError::Forbidden(_) => Error::AccessDenied(text),
             ResolveError::SecretStore(_) => Error::Unavailable(text),
+            ResolveError::Mapping(_) => Error::Other(text),
         })
     }
 }

@@ -3,9 +3,10 @@
 //! Data goes to stdout, messages to stderr. Only this module prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this module is for")]
 
-mod assemble;
+pub(crate) mod assemble;
 mod cache;
 mod catalog;
+mod cluster;
 mod completion;
 mod config;
 mod demo;
@@ -14,8 +15,8 @@ mod feature;
 mod gateway_reap;
 mod gateway_run;
 mod man;
-mod options;
-mod output;
+pub(crate) mod options;
+pub(crate) mod output;
 mod plan;
 mod plugin;
 mod policy;
@@ -69,7 +70,7 @@ enum Command {
     #[command(subcommand)]
     Server(server::Command),
     /// Tools of the enabled servers
-    Tools(tools::Arguments),
+    Tools(Box<tools::Arguments>),
     /// Configuration of the servers
     #[command(subcommand)]
     Config(config::Command),
@@ -151,7 +152,7 @@ pub fn main() -> ExitCode {
 }
 
 /// An error and its causes in one line. A cause that the text before already tells is not told again.
-fn message(error: &anyhow::Error) -> String {
+pub(crate) fn message(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
         if text.is_empty() {
             return cause;
@@ -178,7 +179,7 @@ async fn run(command: Command) -> anyhow::Result<Status> {
         Command::Gateway(GatewayCommand::Reap(arguments)) => gateway_reap::run(arguments).await,
         Command::Provisioner(command) => provisioner::run(command).await,
         Command::Policy(command) => policy::run(command),
-        Command::Tools(arguments) => tools::run(arguments).await,
+        Command::Tools(arguments) => tools::run(*arguments).await,
         Command::Secret(command) => secret::run(command).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
@@ -192,23 +193,25 @@ fn user_files() -> anyhow::Result<UserFiles> {
 }
 
 /// Sends logs to stderr: stdout belongs to the protocol and to data.
-fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
+pub(crate) fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
     use std::io::IsTerminal as _;
     let default = match (verbosity.verbose, quiet) {
-        (true, _) => "warn,rmcp::transport=off,docker_mcp=debug,provisioner=debug,server=debug",
-        (false, false) => "warn,rmcp::transport=off,docker_mcp=info,provisioner=info,server=info",
-        (false, true) => "warn,rmcp::transport=off",
+        (true, _) => "warn,kube_client=off,rmcp::transport=off,docker_mcp=debug,provisioner=debug,server=debug",
+        (false, false) => "warn,kube_client=off,rmcp::transport=off,docker_mcp=info,provisioner=info,server=info",
+        (false, true) => "warn,kube_client=off,rmcp::transport=off",
     };
     let asked = std::env::var("DOCKER_MCP_LOG").ok().and_then(|text| text.parse::<EnvFilter>().ok());
     let filter = match asked {
         None => EnvFilter::new(default),
         // Whatever is asked for: at debug these log whole requests, with environments and headers, and the transport
         // logs addresses of remote servers, which may hold secrets, with its errors. The keyring is reached over D-Bus.
+        // The client of clusters logs answers that it cannot read, Secrets among them.
         Some(filter) => [
             "zbus=info",
             "keyring_core=info",
             "zbus_secret_service_keyring_store=info",
             "bollard=info",
+            "kube_client=off",
             "hyper=info",
             "h2=info",
             "reqwest=info",

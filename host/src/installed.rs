@@ -218,7 +218,7 @@ pub fn check_name(name: &str) -> Result<(), StoreError> {
     if name.len() > 64 || !name.starts_with(|first: char| first.is_ascii_lowercase()) || !name.bytes().all(plain) {
         return Err(StoreError::Name(name.to_owned()));
     }
-    if ["docker", "kubernetes", "k8s"].contains(&name) {
+    if ["docker", "kubernetes", "k8s", "cluster-mapping"].contains(&name) {
         return Err(StoreError::Reserved(name.to_owned()));
     }
     Ok(())

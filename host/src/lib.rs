@@ -5,6 +5,7 @@ pub mod builtin;
 pub mod capability;
 pub mod catalog;
 pub mod cli;
+pub mod cluster_tools;
 pub mod gateway;
 pub mod inspect;
 pub mod installed;

@@ -1,26 +1,31 @@
 //! Resolves one server's catalog entry into values: what the resolvers give a guest, and the envelope that what
 //! comes back is judged against. Both come from here, so they cannot disagree.
 //!
-//! It reads no secret: it looks up which ones are set and refers to them by name. It knows nothing of guests.
+//! It reads no secret: it looks up which ones are set and refers to them by name, or by a key in a cluster. It knows
+//! nothing of guests.
 
 pub mod cluster;
 mod oauth;
+mod sources;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use provisioning_core::policy::{Kind, Policies, Who};
-use provisioning_core::template::{self, Scope, TemplateError};
+use provisioning_core::template::{self, TemplateError};
+use provisioning_core::value::{ObjectKind, Segment};
 use provisioning_core::{Envelope, HostAlias, Network, Resources, Value};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 use tokio::sync::OnceCell;
 
+use self::cluster::Cluster;
+use self::sources::{Known, Purpose};
 use crate::capability::remote_endpoint::RemoteHandle;
 use crate::catalog::Entry;
 use crate::catalog::entry::ToolEntry;
 use crate::provision::RemoteTransport;
-use crate::secrets::{SecretError, SecretStore};
+use crate::secrets::{self, SecretError, SecretStore, SecretText};
 
 /// Why an entry cannot be resolved. Names what to set; holds no private value.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -42,9 +47,12 @@ pub enum ResolveError {
     /// The store of secrets does not answer.
     #[error("{0}")]
     SecretStore(String),
-    /// The configuration is not what the entry's schema asks for.
+    /// The configuration is not what the entry's schema asks for, or something of it is missing.
     #[error("{0}")]
     Configuration(String),
+    /// The component that says which key of a cluster stands for what does not work.
+    #[error("{0}")]
+    Mapping(String),
     /// What the entry asks for cannot be had together with what the operator asks for.
     #[error("{0}")]
     Forbidden(String),
@@ -93,12 +101,35 @@ pub struct ServerSettings {
     pub config: Arc<Map<String, Json>>,
     /// Where secrets are.
     pub secrets: Arc<dyn SecretStore>,
+    /// Which of both is in a cluster instead, if anything is.
+    pub cluster: Option<Arc<Cluster>>,
     /// Ceilings from the operator's flags.
     pub resources: Resources,
     /// Whether one instance serves many calls.
     pub long_lived: bool,
     /// Why it must not be started, if that is known; see [`refusal`].
     pub refused: Option<ResolveError>,
+}
+
+impl ServerSettings {
+    /// Reads what only the host may know: the address of a remote server, or one of its headers. A key of a cluster is
+    /// read for somebody who was asked whether that is allowed.
+    ///
+    /// # Errors
+    /// If a secret in it cannot be had.
+    pub async fn read(&self, value: &Value) -> Result<SecretText, SecretError> {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.secrets) else {
+            return secrets::materialise(value, &*self.secrets).await;
+        };
+        let own = cluster.values.secret_name();
+        let by_key = value.segments().iter().map(|segment| match segment {
+            Segment::ClusterKey { kind: ObjectKind::Secret, object, key } if object == own => {
+                Segment::Secret(key.clone())
+            }
+            other => other.clone(),
+        });
+        secrets::materialise(&Value::from_segments(by_key), &*cluster.remote_secrets).await
+    }
 }
 
 /// A call of an ephemeral tool.
@@ -113,8 +144,8 @@ pub struct ToolCall {
 pub struct ServerScope {
     settings: Arc<ServerSettings>,
     call: Option<ToolCall>,
-    /// The secrets that are set, by name, looked up once.
-    set_secrets: OnceCell<BTreeSet<String>>,
+    /// What templates may name, looked up once.
+    known: OnceCell<Known>,
     envelope: OnceCell<Envelope>,
     /// The ceilings, where a policy lowers them.
     lowered: OnceLock<Resources>,
@@ -123,7 +154,7 @@ pub struct ServerScope {
 impl ServerScope {
     /// The scope of a server, or of a call if one is given.
     pub fn new(settings: Arc<ServerSettings>, call: Option<ToolCall>) -> Self {
-        Self { settings, call, set_secrets: OnceCell::new(), envelope: OnceCell::new(), lowered: OnceLock::new() }
+        Self { settings, call, known: OnceCell::new(), envelope: OnceCell::new(), lowered: OnceLock::new() }
     }
 
     /// The server's name.
@@ -223,26 +254,26 @@ impl ServerScope {
     /// # Errors
     /// If a required secret is not set or the store does not answer.
     pub async fn secrets(&self) -> Result<Vec<(String, Value)>, ResolveError> {
-        let set = self.set_secrets().await?;
+        let known = self.known().await?;
         let declared = self.settings.entry.secrets.iter();
         Ok(declared
-            .filter(|secret| !secret.env.is_empty() && set.contains(&secret.name))
-            .map(|secret| (secret.env.clone(), Value::secret(&secret.name)))
+            .filter(|secret| !secret.env.is_empty() && known.has_secret(&secret.name))
+            .map(|secret| (secret.env.clone(), known.placed(&Value::secret(&secret.name))))
             .collect())
     }
 
     /// The variables that the entry declares besides its secrets; empty ones are left out.
     ///
     /// # Errors
-    /// If a template is wrong or a required secret is not set.
+    /// If a template is wrong, a required secret is not set, or a cluster lacks configuration.
     pub async fn environment(&self) -> Result<Vec<(String, Value)>, ResolveError> {
-        let set = self.set_secrets().await?;
+        let scope = self.known().await?;
         let mut known: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
         let mut environment: Vec<(String, Value)> = Vec::new();
         for variable in &self.settings.entry.env {
             // As measured on the reference: a value with a template in it is not expanded as well.
             let value = if variable.value.contains("{{") {
-                template::evaluate(&variable.value, &self.templates(set))?
+                scope.placed(&template::evaluate(&variable.value, &scope.scope(self.arguments(), Purpose::Variable))?)
             } else {
                 self.expand(Value::text(&variable.value), &known)
             };
@@ -262,17 +293,11 @@ impl ServerScope {
     /// # Errors
     /// As for [`Self::environment`].
     pub async fn command(&self) -> Result<Vec<Value>, ResolveError> {
-        let command = match &self.call {
-            Some(call) => {
-                call.tool.container.as_ref().map(|container| container.command.as_slice()).unwrap_or_default()
-            }
-            None => self.settings.entry.command.as_slice(),
-        };
-        let set = self.set_secrets().await?;
-        let values = template::evaluate_list(command, &self.templates(set))?;
+        let scope = self.known().await?;
+        let values = template::evaluate_list(self.own().command, &scope.scope(self.arguments(), Purpose::Arguments))?;
         let mut known: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
         known.extend(self.environment().await?);
-        Ok(values.into_iter().map(|value| self.expand(value, &known)).collect())
+        Ok(values.into_iter().map(|value| self.expand(scope.placed(&value), &known)).collect())
     }
 
     /// The volumes, each with the catalog text that it came from; empty ones are left out.
@@ -280,16 +305,11 @@ impl ServerScope {
     /// # Errors
     /// As for [`Self::environment`].
     pub async fn volumes(&self) -> Result<Vec<(String, Value)>, ResolveError> {
-        let own = match &self.call {
-            Some(call) => {
-                call.tool.container.as_ref().map(|container| container.volumes.as_slice()).unwrap_or_default()
-            }
-            None => self.settings.entry.volumes.as_slice(),
-        };
-        let each = template::evaluate_each(own, &self.templates(self.set_secrets().await?))?;
+        let known = self.known().await?;
+        let each = template::evaluate_each(self.own().volumes, &known.scope(self.arguments(), Purpose::Host))?;
         Ok(each
             .into_iter()
-            .flat_map(|(text, values)| values.into_iter().map(move |value| (text.clone(), value)))
+            .flat_map(|(text, values)| values.into_iter().map(move |value| (text.clone(), known.placed(&value))))
             .filter(|(_, value)| !value.is_empty())
             .collect())
     }
@@ -299,13 +319,10 @@ impl ServerScope {
     /// # Errors
     /// As for [`Self::environment`].
     pub async fn user(&self) -> Result<Option<Value>, ResolveError> {
-        let user = match &self.call {
-            Some(call) => call.tool.container.as_ref().and_then(|container| container.user.as_deref()),
-            None => self.settings.entry.user.as_deref(),
-        };
-        let set = self.set_secrets().await?;
-        let value = user.map(|text| template::evaluate(text, &self.templates(set))).transpose()?;
-        Ok(value.filter(|value| !value.is_empty()))
+        let known = self.known().await?;
+        let scope = known.scope(self.arguments(), Purpose::Host);
+        let value = self.own().user.map(|text| template::evaluate(text, &scope)).transpose()?;
+        Ok(value.map(|value| known.placed(&value)).filter(|value| !value.is_empty()))
     }
 
     /// The remote server, with secrets in the address and headers as names.
@@ -316,10 +333,11 @@ impl ServerScope {
         let Some(transport) = self.remote_transport()? else {
             return Err(ResolveError::Entry(format!("server `{}` declares no remote address", self.name())));
         };
-        let set = self.set_secrets().await?;
-        let known: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
+        let known = self.known().await?;
+        let variables: BTreeMap<String, Value> = self.secrets().await?.into_iter().collect();
         let resolve = |text: &str| -> Result<Value, ResolveError> {
-            Ok(self.expand(template::evaluate(text, &self.templates(set))?, &known))
+            let value = template::evaluate(text, &known.scope(self.arguments(), Purpose::Host))?;
+            Ok(self.expand(known.placed(&value), &variables))
         };
         let entry = &self.settings.entry;
         let (url, headers) = match &entry.remote {
@@ -331,9 +349,14 @@ impl ServerScope {
             .flatten()
             .map(|(name, text)| Ok((name.clone(), resolve(text)?)))
             .collect::<Result<Vec<_>, ResolveError>>()?;
-        let is_authorised = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        if let Some(names) = oauth::token_secrets(self.name(), entry.oauth.as_ref()).filter(|_| !is_authorised) {
-            let token = oauth::find(self.name(), &names, &*self.settings.secrets).await?;
+        if let Some(names) = self.token_secrets() {
+            let token = match &self.settings.cluster {
+                Some(cluster) if cluster.secrets => match &known.token {
+                    Some(name) => known.placed(&Value::secret(name)),
+                    None => return Err(oauth::no_token(self.name(), names.first(), &in_cluster(cluster))),
+                },
+                _ => oauth::find(self.name(), &names, &*self.settings.secrets).await?,
+            };
             headers.push(("Authorization".to_owned(), Value::concat([&Value::text("Bearer "), &token])));
         }
         Ok(RemoteHandle { url: resolve(url)?, transport, headers })
@@ -365,31 +388,80 @@ impl ServerScope {
             .await
     }
 
-    /// The names of the secrets that are set. Fails if a required one is not.
-    async fn set_secrets(&self) -> Result<&BTreeSet<String>, ResolveError> {
-        self.set_secrets
+    /// The value with keys of a cluster as what the entry names by them, for policies. What was not resolved here comes
+    /// back as it is.
+    pub fn named(&self, value: &Value) -> Value {
+        self.known.get().map_or_else(|| value.clone(), |known| known.named(value))
+    }
+
+    /// What templates may name. Fails if something that is required is missing.
+    async fn known(&self) -> Result<&Known, ResolveError> {
+        self.known
             .get_or_try_init(async || {
-                let mut set = BTreeSet::new();
-                for secret in &self.settings.entry.secrets {
-                    match self.settings.secrets.get(&secret.name).await {
-                        Ok(_) => {
-                            set.insert(secret.name.clone());
-                        }
-                        Err(SecretError::Missing { .. }) if secret.required == Some(false) => {}
-                        Err(error) => return Err(ResolveError::from(error)),
-                    }
-                }
-                Ok(set)
+                let oauth = self.token_secrets().unwrap_or_default();
+                Known::look_up(&self.settings, &self.texts(), &oauth).await
             })
             .await
     }
 
-    fn templates<'a>(&'a self, secrets: &'a BTreeSet<String>) -> Scope<'a> {
-        Scope { config: &self.settings.config, secrets, arguments: self.call.as_ref().map(|call| &call.arguments) }
+    /// The secrets that may hold the token for a remote server; none if it needs none, or has a header for it.
+    fn token_secrets(&self) -> Option<Vec<String>> {
+        let entry = &self.settings.entry;
+        let headers = entry.remote.iter().flat_map(|remote| remote.headers.keys());
+        let is_authorised = headers.into_iter().any(|name| name.eq_ignore_ascii_case("authorization"));
+        let is_remote = matches!(self.remote_transport(), Ok(Some(_)));
+        oauth::token_secrets(self.name(), entry.oauth.as_ref()).filter(|_| is_remote && !is_authorised)
+    }
+
+    /// The templates of the server's container, or of the tool's.
+    fn own(&self) -> Own<'_> {
+        let entry = &self.settings.entry;
+        match &self.call {
+            Some(call) => call.tool.container.as_ref().map_or(Own::default(), |container| Own {
+                command: &container.command,
+                volumes: &container.volumes,
+                user: container.user.as_deref(),
+            }),
+            None => Own { command: &entry.command, volumes: &entry.volumes, user: entry.user.as_deref() },
+        }
+    }
+
+    /// Every template that the operation needs.
+    fn texts(&self) -> Vec<&str> {
+        let (entry, own) = (&self.settings.entry, self.own());
+        let mut texts: Vec<&str> = Vec::new();
+        if matches!(self.remote_transport(), Ok(None)) {
+            texts.extend(entry.env.iter().map(|variable| variable.value.as_str()));
+            texts.extend(own.command.iter().chain(own.volumes).map(String::as_str));
+            texts.extend(own.user);
+        } else {
+            texts.extend(entry.remote.iter().map(|remote| remote.url.as_str()));
+            texts.extend(entry.remote.iter().flat_map(|remote| remote.headers.values()).map(String::as_str));
+            texts.extend(entry.sse_endpoint.as_deref());
+        }
+        texts
+    }
+
+    /// The arguments of the call.
+    fn arguments(&self) -> Option<&Map<String, Json>> {
+        self.call.as_ref().map(|call| &call.arguments)
     }
 
     /// `$NAME` in the catalog's own text becomes that variable; a name that is not known becomes nothing.
     fn expand(&self, value: Value, known: &BTreeMap<String, Value>) -> Value {
         template::expand_variables(&value, &|name| known.get(name).cloned())
     }
+}
+
+/// The templates of a container.
+#[derive(Clone, Copy, Default)]
+struct Own<'a> {
+    command: &'a [String],
+    volumes: &'a [String],
+    user: Option<&'a str>,
+}
+
+/// How a secret gets into a cluster.
+fn in_cluster(cluster: &Cluster) -> String {
+    format!("`cluster-tools populate-secret FILE {}` adds it", cluster.values.secret_name())
 }

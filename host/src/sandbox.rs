@@ -7,6 +7,7 @@ pub mod component;
 pub mod engine;
 mod limiter;
 mod linking;
+pub mod mapping;
 pub mod operation;
 pub(crate) mod shape;
 pub(crate) mod waiting;

@@ -12,7 +12,8 @@ use docker_mcp::capability::container_runtime::{
 };
 use docker_mcp::lease::Reaper;
 use docker_mcp::secrets::{SecretError, SecretStore, SecretText};
-use provisioning_core::{ContainerSpec, Network, Resources, SecurityProfile, Value};
+use provisioning_core::value::ObjectKind;
+use provisioning_core::{ContainerSpec, Network, Resources, SecurityProfile, Segment, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 /// How long anything may take here before it counts as hanging.
@@ -58,7 +59,8 @@ pub(crate) struct Images {
     pub(crate) fails: Image,
     /// With this exit code: 7, or 1 where a program can tell its parent no more than that it failed.
     pub(crate) failure: i64,
-    /// Writes `to stdout` and `to stderr`, a line to each stream, and ends with 0.
+    /// Writes `to stdout` and `to stderr`, a line to each stream, and ends with 0. May wait for a line, or the end of
+    /// standard input, before: a server speaks when it is spoken to.
     pub(crate) both_streams: Image,
     /// Writes each further argument and a line end.
     pub(crate) arguments: Image,
@@ -102,12 +104,25 @@ pub(crate) struct Subject {
     pub(crate) left: Left,
     /// Whether that counts what runs as well, or only what is being removed.
     pub(crate) counts_running: bool,
+    /// Whether images are pulled by starting only, so that nothing can be told before.
+    pub(crate) pulls_at_start: bool,
+    /// Whether a secret must be kept in an object of the server's own.
+    pub(crate) stores_secrets: bool,
 }
 
 impl Subject {
     /// A request in the subject's session, with defaults.
     pub(crate) fn request(&self, image: impl Into<Image>) -> Request {
         request(&self.session, image)
+    }
+
+    /// A secret as a provisioner for this backend hands it over.
+    fn secret(&self, name: &str) -> Value {
+        let content = Value::secret(name);
+        match self.stores_secrets {
+            true => Value::from_segments([Segment::Stored { kind: ObjectKind::Secret, key: name.to_owned(), content }]),
+            false => content,
+        }
     }
 
     /// Waits until the reaper has finished and then nothing of the session is left.
@@ -206,6 +221,9 @@ pub(crate) async fn dropping_stdin_closes_it(subject: &Subject) {
 /// Standard output carries nothing of standard error, which is kept for messages.
 pub(crate) async fn a_servers_streams_are_kept_apart(subject: &Subject) {
     let mut running = within(subject.runtime.start(subject.request(&subject.images.both_streams))).await.unwrap();
+    // It may have ended already.
+    let _ = within(running.streams.stdin.write_all(b"\n")).await;
+    let _ = within(running.streams.stdin.flush()).await;
     let mut output = String::new();
     within(running.streams.stdout.read_to_string(&mut output)).await.unwrap();
     assert_eq!(output, "to stdout\n");
@@ -246,11 +264,11 @@ pub(crate) async fn arguments_arrive_exactly(subject: &Subject) {
 /// A secret arrives in the environment, and a missing one stops the request.
 pub(crate) async fn secrets_arrive_in_the_environment(subject: &Subject) {
     let mut request = subject.request(&subject.images.key);
-    let value = Value::concat([&Value::text("Grüß = "), &Value::secret("x.key")]);
+    let value = Value::concat([&Value::text("Grüß = "), &subject.secret("x.key")]);
     request.spec.environment = vec![("KEY".to_owned(), value)];
     let done = within(subject.runtime.run(request.clone(), RunLimits::default())).await.unwrap();
     assert_eq!(String::from_utf8(done.stdout.bytes).unwrap(), "Grüß = s3cret value");
-    request.spec.environment = vec![("KEY".to_owned(), Value::secret("not.set"))];
+    request.spec.environment = vec![("KEY".to_owned(), subject.secret("not.set"))];
     let error = within(subject.runtime.start(request)).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Secret(_)), "{error}");
     subject.expect_nothing_left().await;
@@ -277,11 +295,14 @@ pub(crate) async fn a_run_is_stopped_at_its_time_limit(subject: &Subject) {
 /// An image that does not exist is an error that names it.
 pub(crate) async fn a_missing_image_is_named(subject: &Subject) {
     let image = subject.images.missing.clone();
-    for error in [
-        within(subject.runtime.prepare(&image.image, &Quiet)).await.unwrap_err(),
+    let mut errors = vec![
         within(subject.runtime.start(subject.request(&image))).await.unwrap_err(),
         within(subject.runtime.run(subject.request(&image), RunLimits::default())).await.unwrap_err(),
-    ] {
+    ];
+    if !subject.pulls_at_start {
+        errors.push(within(subject.runtime.prepare(&image.image, &Quiet)).await.unwrap_err());
+    }
+    for error in errors {
         assert!(matches!(error, RuntimeError::Image { .. }), "{error:?}");
         assert!(error.to_string().contains(&image.image), "{error}");
     }

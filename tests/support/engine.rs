@@ -54,7 +54,16 @@ pub(crate) async fn subject() -> Option<Subject> {
         let docker = docker.clone();
         Box::pin(async move { containers(&docker, &session).await.len() }) as _
     });
-    Some(Subject { runtime: Arc::new(runtime), reaper, images, session, left, counts_running: true })
+    Some(Subject {
+        runtime: Arc::new(runtime),
+        reaper,
+        images,
+        session,
+        left,
+        counts_running: true,
+        pulls_at_start: false,
+        stores_secrets: false,
+    })
 }
 
 /// A Docker runtime that passes every volume except below `/forbidden`.

@@ -1,6 +1,6 @@
 //! A registry on loopback, for tests that pull.
 
-use std::process::Stdio;
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -14,19 +14,29 @@ pub(crate) const USER: &str = "puller";
 pub(crate) const PASSWORD: &str = "pa?ss>>~~??ÿword";
 const HTPASSWD: &str = "puller:$2y$05$8PUmSkwudxb/G94Q1C1jreYM4MMja8gV/DZu9SKMpqrjaARxIQTgK\n";
 
-/// A running registry. Ends when dropped.
+/// Runs a registry until standard input ends, and so no longer than whoever holds the other end.
+const KEEPER: &str = r#"docker-registry serve "$0/config.yml" & read -r _; kill $!; wait; rm -rf "$0""#;
+
+/// A running registry. Ends when dropped, and with the process at the latest.
 pub(crate) struct Registry {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    _process: tokio::process::Child,
-    _directory: tempfile::TempDir,
+    _input: ChildStdin,
 }
 
 impl Registry {
     /// Starts a registry, or says that the test is skipped.
     pub(crate) async fn start(with_credentials: bool) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().display();
+        if let Err(error) = Command::new("docker-registry").arg("--version").output() {
+            assert!(
+                std::env::var("DOCKER_MCP_REQUIRE_ENGINE").as_deref() != Ok("1"),
+                "DOCKER_MCP_REQUIRE_ENGINE=1 and `docker-registry` cannot be run: {error}"
+            );
+            eprintln!("skipped: no docker-registry ({error})");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap().keep();
+        let root = directory.display();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let mut config = format!(
@@ -34,36 +44,26 @@ impl Registry {
              http: {{addr: \"{address}\"}}\n"
         );
         if with_credentials {
-            std::fs::write(directory.path().join("htpasswd"), HTPASSWD).unwrap();
+            std::fs::write(directory.join("htpasswd"), HTPASSWD).unwrap();
             config += &format!("auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}\n");
         }
-        let file = directory.path().join("config.yml");
-        std::fs::write(&file, config).unwrap();
-        let process = tokio::process::Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
+        std::fs::write(directory.join("config.yml"), config).unwrap();
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER])
+            .arg(&directory)
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn();
-        let process = match process {
-            Ok(process) => process,
-            Err(error) => {
-                assert!(
-                    std::env::var("DOCKER_MCP_REQUIRE_ENGINE").as_deref() != Ok("1"),
-                    "DOCKER_MCP_REQUIRE_ENGINE=1 and `docker-registry` cannot be run: {error}"
-                );
-                eprintln!("skipped: no docker-registry ({error})");
-                return None;
-            }
-        };
+            .spawn()
+            .unwrap();
+        let input = keeper.stdin.take().unwrap();
         crate::contract::within(async {
             while tokio::net::TcpStream::connect(&address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         })
         .await;
-        Some(Self { address, _process: process, _directory: directory })
+        Some(Self { address, _input: input })
     }
 
     /// Pushes an image under this name and removes it from the engine. Gives its reference.

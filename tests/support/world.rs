@@ -184,6 +184,7 @@ impl World {
                 secrets,
                 resources: Resources::default(),
                 long_lived: false,
+                cluster: None,
                 refused: None,
             }],
             startup_timeout: PATIENCE,

@@ -59,6 +59,9 @@ pub struct Bounds {
     pub add_label: BTreeSet<String>,
     /// `add-host=NAME:ADDRESS`: these host names may be added.
     pub add_host: BTreeSet<String>,
+    /// `remote-secrets`: secrets that are in a cluster may be read, one by one, for the address and the headers of a remote
+    /// server.
+    pub remote_secrets: bool,
 }
 
 impl Bounds {
@@ -73,6 +76,7 @@ impl Bounds {
             add_mount,
             add_label,
             add_host,
+            remote_secrets,
         } = other;
         self.rewrite_image.extend(rewrite_image);
         self.rewrite_command |= rewrite_command;
@@ -82,6 +86,7 @@ impl Bounds {
         self.add_mount.extend(add_mount);
         self.add_label.extend(add_label);
         self.add_host.extend(add_host);
+        self.remote_secrets |= remote_secrets;
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use decision::{Decision, Outcome, RuleRef, Subject, SubjectKind};
 pub use evaluate::{Ceiling, Holding, Who};
-pub use judge::{Case, judge, known_text};
+pub use judge::{Case, judge, known_text, remote_secrets};
 
 use crate::envelope::Bounds;
 use glob::{NamePattern, SubtreePattern};

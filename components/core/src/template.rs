@@ -19,14 +19,14 @@ mod parse;
 mod term;
 mod variables;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 use crate::value::Value;
 use parse::Piece;
-use term::Term;
+use term::{Item, Term};
 
 pub use variables::expand_variables;
 
@@ -43,6 +43,9 @@ pub struct Scope<'a> {
     pub secrets: &'a BTreeSet<String>,
     /// The arguments of the tool call, for ephemeral tools. Pass on only those that the tool declares.
     pub arguments: Option<&'a Map<String, Json>>,
+    /// What stands for a template that names exactly this path of the configuration and calls no function: a reference
+    /// to where the text is, if it is not to be read here.
+    pub references: Option<&'a BTreeMap<String, Value>>,
 }
 
 /// Why a template is wrong.
@@ -109,14 +112,34 @@ pub fn evaluate_each(expressions: &[String], scope: &Scope<'_>) -> Result<Vec<(S
 /// # Errors
 /// As for [`evaluate`].
 pub fn paths(expression: &str) -> Result<Vec<String>, TemplateError> {
-    let pieces = parse::parse(expression)?;
-    Ok(pieces
-        .into_iter()
-        .filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Template { path, .. } => Some(path.join(".")),
-        })
-        .collect())
+    Ok(uses(expression)?.into_iter().map(|named| named.path).collect())
+}
+
+/// One template of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// What it names: `server.key`, `github.token`.
+    pub path: String,
+    /// True if it calls no function.
+    pub is_plain: bool,
+    /// True if it says what stands for it where nothing has the name.
+    pub has_default: bool,
+}
+
+/// The templates of an expression, in order.
+///
+/// # Errors
+/// As for [`evaluate`].
+pub fn uses(expression: &str) -> Result<Vec<Use>, TemplateError> {
+    let used = |piece| match piece {
+        Piece::Text(_) => None,
+        Piece::Template { path, calls } => Some(Use {
+            path: path.join("."),
+            is_plain: calls.is_empty(),
+            has_default: calls.iter().any(|call| matches!(call, parse::Call::Or(_))),
+        }),
+    };
+    Ok(parse::parse(expression)?.into_iter().filter_map(used).collect())
 }
 
 struct Part {
@@ -131,7 +154,12 @@ fn terms(expression: &str, scope: &Scope<'_>) -> Result<Vec<Part>, TemplateError
         parts.push(match piece {
             Piece::Text(text) => Part { is_template: false, term: Term::text(text) },
             Piece::Template { path, calls } => {
-                let mut term = term::look_up(&path, scope);
+                let reference =
+                    scope.references.filter(|_| calls.is_empty()).and_then(|known| known.get(&path.join(".")));
+                let mut term = match reference {
+                    Some(value) => Term::One(Item::new(value.clone())),
+                    None => term::look_up(&path, scope),
+                };
                 for call in &calls {
                     term = functions::apply(call, term).map_err(fail)?;
                 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use provisioning_core::cluster_key;
 use provisioning_core::env_file;
 use provisioning_core::template::{self, Scope};
 use provisioning_core::value::{Segment, Value};
@@ -42,7 +43,7 @@ fn templates_evaluate_as_measured() {
             continue;
         }
         let config = row["config"].as_object().cloned().unwrap_or_default();
-        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None, references: None };
         let output = &row["output"];
         match &row["expr"] {
             Json::String(expression) if !output.is_array() => {
@@ -90,7 +91,7 @@ fn every_measured_fault_gives_a_result_or_an_explained_error() {
     let secrets = BTreeSet::new();
     for row in rows(include_str!("golden/eval.jsonl")).filter(|row| row["quirk"] == true) {
         let config: Map<String, Json> = row["config"].as_object().cloned().unwrap_or_default();
-        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None, references: None };
         let Some(expression) = row["expr"].as_str() else { continue };
         match (row["quirk_code"].as_str().unwrap(), template::evaluate(expression, &scope)) {
             ("UNKNOWN-FN", result) => assert!(result.is_err(), "{row}"),
@@ -99,6 +100,30 @@ fn every_measured_fault_gives_a_result_or_an_explained_error() {
             (_, Err(error)) => assert!(!error.reason.is_empty()),
         }
     }
+}
+
+#[test]
+fn keys_of_cluster_objects_are_as_measured_or_refused_but_never_changed() {
+    let (mut kept, mut refused) = (0, 0);
+    for row in rows(include_str!("golden/key_mapping.jsonl")).filter(|row| row["kind"] == "secret_key") {
+        let input = row["input"].as_str().unwrap();
+        // A template stands for what it names, without its functions.
+        let name =
+            if row["is_template"] == true { template::paths(input).unwrap().remove(0) } else { input.to_owned() };
+        let is_measured = row["output"] == name.as_str() && row["valid_k8s_key"] == true;
+        match cluster_key(&name) {
+            Ok(key) => {
+                // The measured key of `{{a|or:b}}` has the function in it.
+                assert!(key == name && (is_measured || input == "{{a|or:b}}"), "{row}");
+                kept += 1;
+            }
+            Err(_) => {
+                assert!(!is_measured, "{row}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((kept, refused), (9, 18));
 }
 
 #[test]
@@ -160,7 +185,7 @@ fn real_entries_evaluate_as_measured() {
             continue;
         }
         let config = row["config"].as_object().cloned().unwrap_or_default();
-        let scope = Scope { config: &config, secrets: &secrets, arguments: None };
+        let scope = Scope { config: &config, secrets: &secrets, arguments: None, references: None };
         let entry = &row["catalog_entry"];
         let command = template::evaluate_list(&texts(&entry["command"]), &scope).unwrap();
         assert_eq!(command.iter().map(read).collect::<Vec<_>>(), texts(&row["command"]), "{row}");

@@ -23,7 +23,7 @@ pub fn template(data: &[u8]) {
     let Json::Object(config) = config else { return };
     let secrets = BTreeSet::from(["s.secret".to_owned()]);
     let arguments = Map::from_iter([("q".to_owned(), json!("PRIVATE5"))]);
-    let scope = Scope { config: &config, secrets: &secrets, arguments: Some(&arguments) };
+    let scope = Scope { config: &config, secrets: &secrets, arguments: Some(&arguments), references: None };
     let expressions = [expression.to_owned()];
     let values = [
         template::evaluate(expression, &scope).map(|value| vec![value]),

@@ -24,7 +24,8 @@ pub fn policy(data: &[u8]) {
     let policy = match file::parse(text, Path::new("policy.yaml")) {
         Ok(policy) => policy,
         Err(error) => {
-            let lines = text.lines().count() as u32 + 1;
+            // A carriage return ends a line of YAML, too.
+            let lines = text.chars().filter(|character| matches!(character, '\n' | '\r')).count() as u32 + 1;
             assert!(!error.problems.is_empty());
             for problem in &error.problems {
                 assert!(problem.line <= lines, "a problem on line {} of {lines}", problem.line);

@@ -117,6 +117,7 @@ pub(crate) fn world(audit: Audit) -> anyhow::Result<(SandboxedProvisioner, Arc<F
         secrets: Arc::clone(&secrets),
         resources: Resources::default(),
         long_lived: false,
+        cluster: None,
         refused: None,
     };
     let cache = Place::cache().join("components");

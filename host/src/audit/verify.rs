@@ -121,8 +121,8 @@ fn files(files: Vec<LogFile>, whole: bool) -> io::Result<Report> {
         by_session.entry(file.session.clone()).or_default().push(file);
     }
     let mut report = Report::default();
-    // The oldest that is kept: what is younger should be there too.
-    let mut oldest: Option<String> = None;
+    // When the oldest file of each session was last written to: what is younger should be there too.
+    let mut oldest: BTreeMap<String, String> = BTreeMap::new();
     let mut cut = Vec::new();
     for (session, files) in by_session {
         let mut check = Check { report: &mut report, seen: &seen, last: None, broken: None, lost: 0, first: None };
@@ -130,7 +130,10 @@ fn files(files: Vec<LogFile>, whole: bool) -> io::Result<Report> {
             let time = check.file(file, index + 1 == files.len())?;
             let is_written_to = index + 1 == files.len() && matches!(file.lock(), Ok(None));
             if let Some(time) = time.filter(|_| !is_written_to) {
-                oldest = Some(oldest.map_or_else(|| time.clone(), |oldest| oldest.min(time.clone())));
+                let known = oldest.entry(session.clone()).or_insert_with(|| time.clone());
+                if time < *known {
+                    *known = time;
+                }
             }
         }
         if let Some(summary) = check.summary(&session, &files) {
@@ -142,8 +145,12 @@ fn files(files: Vec<LogFile>, whole: bool) -> io::Result<Report> {
     }
     for (file, summary) in cut {
         let what = format!("session {}: records 1 to {} are not here", summary.session, summary.first - 1);
-        report.missing(whole, file, &summary.from, oldest.as_deref(), what);
+        // Within a session the numbers tell what is older; its times need not be in order.
+        let others = oldest.iter().filter(|(session, _)| **session != summary.session);
+        let oldest = others.map(|(_, time)| time.as_str()).min();
+        report.missing(whole, file, &summary.from, oldest, what);
     }
+    let oldest = oldest.values().map(String::as_str).min();
     for (session, ends) in &seen.ends {
         if report.sessions.iter().any(|known| known.session == *session) {
             continue;
@@ -151,7 +158,7 @@ fn files(files: Vec<LogFile>, whole: bool) -> io::Result<Report> {
         for end in ends {
             let what =
                 format!("session {session} is not here; session {} saw it end with record {}", end.by, end.head.seq);
-            report.missing(whole, end.file.clone(), &end.time, oldest.as_deref(), what);
+            report.missing(whole, end.file.clone(), &end.time, oldest, what);
         }
     }
     Ok(report)

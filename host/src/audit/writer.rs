@@ -83,6 +83,8 @@ impl Writer {
             if is_last {
                 let ended =
                     if self.written == self.head && self.lost == 0 { Ok(self.head) } else { Err(self.lost_in_all) };
+                // Whoever is told may look at the file, which must not be locked any more.
+                drop(self);
                 if let Some(done) = done {
                     // Whoever asked may have given up.
                     let _ = done.send(ended);

@@ -1,6 +1,7 @@
 //! The `config-resolver` interface: the server's environment, command, volumes and user as opaque values.
 
 use provisioning_core::Value;
+use provisioning_core::value::{ObjectKind, Segment};
 use wasmtime::component::Resource;
 
 use super::{Context, Failure, guarded};
@@ -57,7 +58,12 @@ const WHAT: &str = "resolving configuration";
 impl Context {
     /// Configuration that carries a secret is given only to components that may hold secrets.
     fn allow(&self, what: &str, value: &Value) -> Result<(), Failure> {
-        match value.secrets().next() {
+        let secret = value.segments().iter().find_map(|segment| match segment {
+            Segment::Secret(name) => Some(name),
+            Segment::ClusterKey { kind: ObjectKind::Secret, key, .. } => Some(key),
+            _ => None,
+        });
+        match secret {
             Some(secret) if !self.secrets_granted => Err(Failure::Guest(Error::AccessDenied(format!(
                 "{what} carries secret `{secret}` and `secret-resolver` is not granted"
             )))),

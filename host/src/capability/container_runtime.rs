@@ -4,13 +4,16 @@
 //! values itself, as late as it can, and returns things that release themselves when dropped. It deliberately
 //! knows nothing of guests.
 
+mod credentials;
 pub mod docker;
 pub mod embedded;
 pub mod fake;
 mod host;
+mod input;
 pub mod kubernetes;
 pub mod plan;
 pub mod routed;
+mod stderr;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -14,7 +14,7 @@ use crate::sandbox::Stop;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
 use crate::sandbox::bindings::mcp_gateway::provisioning::values::{self, Binding};
 use crate::sandbox::bindings::mcp_gateway::provisioning::{
-    config_resolver, container_runtime as runtime, handles, log, remote_endpoint, secret_resolver,
+    cluster_objects, config_resolver, container_runtime as runtime, handles, log, remote_endpoint, secret_resolver,
 };
 
 /// A view of a [`Context`] that records.
@@ -92,6 +92,28 @@ impl runtime::Host for Recorded<'_> {
     async fn stop(&mut self, container: Resource<Running>) -> Result<(), Failure> {
         self.act_on("container-runtime", "stop", &container);
         let result = runtime::Host::stop(&mut *self.0, container).await;
+        self.leave(result, nothing)
+    }
+}
+
+impl cluster_objects::Host for Recorded<'_> {
+    async fn store(&mut self, entries: Vec<cluster_objects::Entry>) -> Result<Vec<Resource<Value>>, Failure> {
+        let context = &mut *self.0;
+        let mut audit = std::mem::replace(&mut context.audit, crate::audit::Operation::unrecorded());
+        audit.enter(entries.iter().map(|entry| entry.key.len()).sum(), || {
+            let lines = entries.iter().map(|entry| {
+                let kind = match entry.kind {
+                    cluster_objects::ObjectKind::Automatic => "automatic",
+                    cluster_objects::ObjectKind::Secret => "secret",
+                    cluster_objects::ObjectKind::ConfigMap => "config-map",
+                };
+                format!("{kind} {}", Pair(&entry.key, "=", context.named(&entry.value)))
+            });
+            let arguments = members(json!({ "entries": Room::default().lines(lines) }));
+            Call { interface: "cluster-objects", function: "store", arguments, acts: false }
+        });
+        context.audit = audit;
+        let result = cluster_objects::Host::store(&mut *self.0, entries).await;
         self.leave(result, nothing)
     }
 }

@@ -1,6 +1,8 @@
 //! The `remote-endpoint` interface: hands out the address that the catalog entry declares. Nothing is sent here.
 
 use provisioning_core::Value;
+use provisioning_core::policy::remote_secrets;
+use provisioning_core::value::{ObjectKind, Segment};
 use wasmtime::component::Resource;
 
 use super::{Context, Failure};
@@ -30,10 +32,21 @@ impl Host for Context {
         let scope = self.enter()?.clone();
         let remote = super::guarded(&self.cancel, "resolving the address", super::RESOLVE_TIME, scope.remote()).await?;
         let policies = &self.enforcement.policies;
-        if !policies.is_empty() {
-            let decisions = crate::policy::enforcement::remote(policies, self.who(), &remote.url, &remote.headers);
-            self.require(decisions)?;
+        let needs_cluster = std::iter::once(&remote.url)
+            .chain(remote.headers.iter().map(|(_, value)| value))
+            .flat_map(Value::segments)
+            .any(|segment| matches!(segment, Segment::ClusterKey { kind: ObjectKind::Secret, .. }));
+        let mut decisions = Vec::new();
+        if needs_cluster {
+            decisions.push(remote_secrets(policies, self.who(), &self.bounds));
         }
+        if !policies.is_empty() {
+            let named = |(name, value): &(String, Value)| (name.clone(), scope.named(value));
+            let headers: Vec<_> = remote.headers.iter().map(named).collect();
+            let url = scope.named(&remote.url);
+            decisions.extend(crate::policy::enforcement::remote(policies, self.who(), &url, &headers));
+        }
+        self.require(decisions)?;
         // A guest may ask again and again, and what it gets may be long.
         self.charge(remote.held_bytes())?;
         Ok(self.hold(remote)?)

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::Entry;
 use super::schema;
+pub use super::schema::Unset;
 use super::shape::At;
 use super::yaml::{self, FileError};
 
@@ -76,6 +77,11 @@ pub fn for_server(configuration: &Map<String, Json>, server: &str, entry: &Entry
         .then(|| format!("configuration: {}; change it in `config.yaml`", findings.complaints.join("; ")));
     let scope = if section.is_empty() { Map::new() } else { Map::from_iter([(name, Json::Object(section))]) };
     ServerConfiguration { scope, fault, warnings: findings.unusable }
+}
+
+/// What the schema of an entry says of a setting that nobody made. `path` is below the server's section.
+pub fn unset(entry: &Entry, path: &[&str]) -> Unset {
+    schema::unset(&entry.config, path)
 }
 
 /// The section of a server as the files have it, without defaults: under its own name, under the name that templates use, and keys that are spelt flat.

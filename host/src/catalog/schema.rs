@@ -34,6 +34,46 @@ pub(super) fn fill(schemas: &[Json], section: &mut Map<String, Json>) {
     schemas.iter().for_each(|schema| defaults(schema, section, true));
 }
 
+/// What becomes of a setting that nobody made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unset {
+    /// This stands for it.
+    Default(Json),
+    /// The server works without it: its schema says what is required, and this is not.
+    Optional,
+    /// Somebody has to make it.
+    Needed,
+}
+
+/// What the schemas say of a setting that nobody made: a default first, then whether it is required.
+pub(super) fn unset(schemas: &[Json], path: &[&str]) -> Unset {
+    let said = || schemas.iter().filter_map(|schema| unset_in(schema, path));
+    let default = said().find(|said| matches!(said, Unset::Default(_)));
+    default.or_else(|| said().find(|said| *said == Unset::Needed)).or_else(|| said().next()).unwrap_or(Unset::Needed)
+}
+
+/// What one schema says; none if it does not say what is required.
+fn unset_in(schema: &Json, path: &[&str]) -> Option<Unset> {
+    let (first, rest) = path.split_first()?;
+    let property = |key: &str| schema.get("properties").and_then(|properties| properties.get(key));
+    let whole = path.join(".");
+    let (key, below, rest) = match property(&whole) {
+        Some(below) => (whole.as_str(), Some(below), Default::default()),
+        None => (*first, property(first), rest),
+    };
+    let default = below.and_then(|below| below.get("default"));
+    let default = rest.iter().fold(default, |value, key| value.and_then(|value| value.get(key)));
+    if let Some(default) = default.filter(|default| !default.is_null()) {
+        return Some(Unset::Default(default.clone()));
+    }
+    let required = schema.get("required").and_then(Json::as_array);
+    match required.map(|required| required.iter().any(|name| name == key)) {
+        Some(false) => Some(Unset::Optional),
+        Some(true) if rest.is_empty() => Some(Unset::Needed),
+        _ => below.filter(|_| !rest.is_empty()).and_then(|below| unset_in(below, rest)),
+    }
+}
+
 /// Checks a section, without the defaults of its schemas. `name` is the section's, for messages.
 pub(super) fn check(schemas: &[Json], section: &Map<String, Json>, name: &str) -> Findings {
     let mut findings = Findings::default();

@@ -1,15 +1,17 @@
 //! Puts the parts together as the flags say: catalog, configuration, secrets, engines, provisioner.
 
+pub(super) mod cluster;
 mod legacy;
-pub(super) mod servers;
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
+use super::cluster::{Provider, Providers};
 use super::options::ServerOptions;
 use super::sources::{self, Loaded, Sources};
 use super::{cache, provisioner};
@@ -18,11 +20,12 @@ use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
+use crate::capability::container_runtime::kubernetes::KubernetesRuntime;
+use crate::capability::container_runtime::kubernetes::permissions::{self, Wanted};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::Routed;
 use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
 use crate::catalog::files::OwnFiles;
-use crate::catalog::user_files::features;
 use crate::gateway::GatewayOptions;
 use crate::intercept::Containers;
 use crate::lease::Reaper;
@@ -32,6 +35,7 @@ use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::RemoteHosts;
 use crate::policy::sources as policy_files;
 use crate::provision::sandboxed::{SandboxedProvisioner, Setup};
+use crate::resolve::cluster::NoSecrets;
 use crate::sandbox::Limits;
 use crate::sandbox::component::Source;
 use crate::sandbox::engine::Engine;
@@ -42,8 +46,13 @@ use crate::session::{Session, Sessions};
 
 /// How long the end of the process waits for containers to be removed.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long it waits for a cluster to delete the session.
+const CLUSTER_END: Duration = Duration::from_secs(10);
 /// How long it waits for the end of the audit log to be written.
 const AUDIT_END: Duration = Duration::from_secs(2);
+
+/// The session of a plan.
+const PLANNED: &str = "planned";
 
 /// Everything that a command works with.
 pub(crate) struct Assembled {
@@ -65,6 +74,17 @@ pub(crate) struct Assembled {
     session: Option<Arc<Session>>,
     /// What is needed to clean up after sessions that died.
     leftovers: Option<(Arc<DockerRuntime>, Sessions)>,
+    /// The cluster, if it is used.
+    cluster: Option<InCluster>,
+}
+
+/// A cluster that is used.
+struct InCluster {
+    runtime: KubernetesRuntime,
+    /// What will have to be done there.
+    wanted: Wanted,
+    /// Whether anything is.
+    is_real: bool,
 }
 
 impl Assembled {
@@ -74,12 +94,43 @@ impl Assembled {
             // Not waited for: if the process ends before, the next one goes on with it.
             drop(tokio::spawn(super::gateway_reap::in_background(docker, sessions)));
         }
+        if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.is_real) {
+            drop(tokio::spawn(super::gateway_reap::of_cluster_in_background(cluster.runtime.clone())));
+        }
+    }
+
+    /// What the gateway will have to do in the cluster and may not; none if no cluster is asked.
+    ///
+    /// # Errors
+    /// If the cluster does not answer.
+    pub(crate) async fn missing_rights(&self) -> anyhow::Result<Option<permissions::Report>> {
+        let Some(InCluster { runtime, wanted, .. }) = &self.cluster else { return Ok(None) };
+        let report = runtime.check_permissions(wanted).await?;
+        Ok(Some(report).filter(|report| !report.missing.is_empty()))
+    }
+
+    /// Says in the log what the gateway may not do in the cluster, in the background: servers that need none of it start.
+    pub(crate) fn check_rights(&self) {
+        let Some(InCluster { runtime, wanted, is_real: true }) = &self.cluster else { return };
+        let (runtime, wanted) = (runtime.clone(), wanted.clone());
+        drop(tokio::spawn(async move {
+            match runtime.check_permissions(&wanted).await {
+                Ok(report) if report.missing.is_empty() => {}
+                Ok(report) => tracing::error!("{}", rights_text(&report)),
+                Err(error) => tracing::error!("the rights of the gateway in the cluster are not known: {error}"),
+            }
+        }));
     }
 
     /// Lets the component say good-bye and waits until everything is removed.
     pub(crate) async fn finish(self) {
         self.provisioner.shutdown().await;
         let is_drained = self.reaper.drain(DRAIN).await;
+        if let Some(cluster) = self.cluster.filter(|cluster| cluster.is_real)
+            && tokio::time::timeout(CLUSTER_END, cluster.runtime.end()).await.is_err()
+        {
+            tracing::warn!("the cluster does not answer; what is left there goes when the session's lease has expired");
+        }
         match self.audit.close(AUDIT_END).await {
             // Kept elsewhere, it shows that nothing was cut off the end.
             Ok(Some(head)) => tracing::info!(%head, "the audit log ends"),
@@ -104,7 +155,12 @@ pub(crate) enum Mode {
     /// Containers are run.
     Real(Arc<dyn ImageProgress>),
     /// Requests are recorded.
-    Plan(Arc<PlanRuntime>),
+    Plan {
+        /// Records them.
+        recorder: Arc<PlanRuntime>,
+        /// Whether a cluster is asked what it has.
+        asks_cluster: bool,
+    },
 }
 
 /// Who gets to know what of what is assembled.
@@ -137,33 +193,51 @@ pub(crate) async fn assemble_observed(
     let home = home();
     // First of all: without a policy that can be trusted nothing may happen.
     let policies = Arc::new(policies(&options.policy, home.as_deref())?.policies);
+    let providers = cluster::providers(options)?;
+    let in_cluster = |provider: fn(&Providers) -> Provider| {
+        providers.as_ref().is_some_and(|providers| provider(providers) == Provider::Cluster)
+    };
     let own = OwnFiles::of_home(home.as_deref());
     let mut begun = None;
-    if matches!(mode, Mode::Real(_)) && legacy::is_wanted(options, &own) {
+    if matches!(mode, Mode::Real(_)) && providers.is_none() && legacy::is_wanted(options, &own) {
         begun = legacy::import(options, &own, &reaper, home.clone()).await;
     }
-    let mut secrets: Arc<dyn SecretStore> = {
-        let place = Place::of_process(home.clone());
-        Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
+    let mut secrets: Arc<dyn SecretStore> = match in_cluster(|providers| providers.secrets) {
+        true => Arc::new(NoSecrets),
+        false => {
+            let place = Place::of_process(home.clone());
+            Arc::new(SearchPath::from_flag(&options.secrets, &place).await.context("--secrets")?)
+        }
     };
-    if let Some(screen) = observers.screen {
-        secrets = Arc::new(Screened::new(secrets, screen));
+    if let Some(screen) = &observers.screen {
+        secrets = Arc::new(Screened::new(secrets, Arc::clone(screen)));
     }
     let fetched = sources::fetch(options).await.context("--mcp-registry")?;
-    let sources = Sources { options: options.clone(), own, secrets: Arc::clone(&secrets), fetched };
-    let loaded = sources.load()?;
+    let mut sources = Sources {
+        options: options.clone(),
+        own,
+        secrets: Arc::clone(&secrets),
+        config_is_elsewhere: in_cluster(|providers| providers.config),
+        cluster: None,
+        fetched,
+    };
+    let mut loaded = sources.load()?;
     let cache = cache::usable(home.as_deref());
     let engine = Engine::new(cache.as_deref()).map_err(no_wasm)?;
-    let dry_run = matches!(mode, Mode::Plan(_));
+    let dry_run = matches!(mode, Mode::Plan { .. });
     let (component, grants) = component(options)?;
-    let enforcement = Enforcement {
-        policies,
-        sink: observers.decisions,
-        binds: Some(Arc::new(BindPolicy::from_environment(|name| std::env::var(name).ok()))),
-    };
     let (mut session, mut leftovers, mut containers, mut audit) = (None, None, None, Audit::off());
+    let cluster_of = |session: &str| {
+        let settings = options.cluster.pods(options.max_server_startup_timeout);
+        let secrets = Arc::clone(&secrets);
+        KubernetesRuntime::new(options.cluster.place(), settings, secrets, reaper.clone(), session.to_owned())
+    };
+    let kubernetes;
     let (runtime, progress): (Arc<dyn ContainerRuntime>, Arc<dyn ImageProgress>) = match mode {
-        Mode::Plan(plan) => (plan, Arc::new(crate::capability::container_runtime::Quiet)),
+        Mode::Plan { recorder, asks_cluster } => {
+            kubernetes = providers.as_ref().filter(|_| asks_cluster).map(|_| cluster_of(PLANNED));
+            (recorder, Arc::new(crate::capability::container_runtime::Quiet))
+        }
         Mode::Real(progress) => {
             let (begun, sessions) = match begun {
                 Some(begun) => begun,
@@ -171,25 +245,56 @@ pub(crate) async fn assemble_observed(
             };
             audit = super::provisioner::audit::begin(options, home.as_deref(), begun.id())?;
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
-            let (docker, runtime) = runtimes(options, home, embedding, &secrets, &reaper, &begun)?;
+            kubernetes = providers.as_ref().map(|_| cluster_of(begun.id()));
+            let (docker, engine) = match &kubernetes {
+                Some(kubernetes) => (None, Arc::new(kubernetes.clone()) as Arc<dyn ContainerRuntime>),
+                None => {
+                    let docker = Arc::new(docker(options, home, &secrets, &reaper, &begun));
+                    (Some(Arc::clone(&docker)), docker as Arc<dyn ContainerRuntime>)
+                }
+            };
+            let runtime = beside_embedded(engine, embedding, &secrets, &reaper)?;
             containers = Some(Arc::new(Containers {
                 runtime: Arc::clone(&runtime),
-                policies: Arc::clone(&enforcement.policies),
+                policies: Arc::clone(&policies),
                 session: begun.id().to_owned(),
                 resources: options.resources(),
                 progress: Arc::clone(&progress),
             }));
             session = Some(begun);
-            leftovers = sessions.map(|sessions| (docker, sessions));
+            leftovers = docker.zip(sessions);
             (runtime, progress)
         }
     };
+    if let Some(providers) = &providers {
+        let asking =
+            cluster::Asking { engine: &engine, policies: &policies, audit: &audit, screen: observers.screen.as_ref() };
+        sources.cluster = cluster::values(options, providers, kubernetes.as_ref(), &asking);
+        loaded.settings.iter_mut().for_each(|settings| settings.cluster.clone_from(&sources.cluster));
+    }
+    let namespace = match (&kubernetes, &providers) {
+        (_, None) => None,
+        // Only policies ask for it.
+        (Some(kubernetes), Some(_)) if !policies.is_empty() => Some(kubernetes.place().await?.1),
+        (_, Some(_)) => Some(options.cluster.namespace().unwrap_or("default").to_owned()),
+    };
+    let enforcement = Enforcement {
+        policies,
+        sink: observers.decisions,
+        binds: Some(Arc::new(BindPolicy::from_environment(|name| std::env::var(name).ok()))),
+        namespace,
+    };
+    let cluster = kubernetes.zip(providers).map(|(runtime, providers)| InCluster {
+        runtime,
+        wanted: cluster::wanted(options, &providers, &grants, &loaded.servers),
+        is_real: !dry_run,
+    });
     let provisioner = SandboxedProvisioner::new(Setup {
         engine,
         component,
         grants,
         // A plan is the same for the same input.
-        session: session.as_ref().map_or_else(|| "planned".to_owned(), |session| session.id().to_owned()),
+        session: session.as_ref().map_or_else(|| PLANNED.to_owned(), |session| session.id().to_owned()),
         runtime,
         servers: loaded.settings.clone(),
         startup_timeout: options.max_server_startup_timeout,
@@ -207,7 +312,7 @@ pub(crate) async fn assemble_observed(
         ..GatewayOptions::default()
     };
     let provisioner = Arc::new(provisioner);
-    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, audit, session, leftovers })
+    Ok(Assembled { loaded, sources, provisioner, gateway, containers, reaper, audit, session, leftovers, cluster })
 }
 
 fn no_wasm(error: impl std::fmt::Display) -> anyhow::Error {
@@ -248,21 +353,27 @@ pub(super) fn surroundings(context: Option<String>, home: Option<PathBuf>) -> Su
     Surroundings { context, variables, home }
 }
 
-/// The engines, side by side: Docker alone, and all of them as one.
-fn runtimes(
+/// The container engine.
+fn docker(
     options: &ServerOptions,
     home: Option<PathBuf>,
-    embedding: Engine,
     secrets: &Arc<dyn SecretStore>,
     reaper: &Reaper,
     session: &Arc<Session>,
-) -> anyhow::Result<(Arc<DockerRuntime>, Arc<dyn ContainerRuntime>)> {
+) -> DockerRuntime {
     let surroundings = surroundings(options.docker_context.clone(), home);
     let binds = BindPolicy::from_environment(|name| std::env::var(name).ok());
     let volume_check = Arc::new(move |volume: &str| binds.check(volume).map_err(|error| error.to_string()));
-    let docker =
-        DockerRuntime::new(surroundings, Arc::clone(secrets), volume_check, reaper.clone(), Arc::clone(session));
-    let docker = Arc::new(docker);
+    DockerRuntime::new(surroundings, Arc::clone(secrets), volume_check, reaper.clone(), Arc::clone(session))
+}
+
+/// An engine, and beside it servers that are embedded in this process.
+fn beside_embedded(
+    engine: Arc<dyn ContainerRuntime>,
+    embedding: Engine,
+    secrets: &Arc<dyn SecretStore>,
+    reaper: &Reaper,
+) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
     let embedded = EmbeddedRuntime::new(
         embedding,
         reaper.clone(),
@@ -270,8 +381,18 @@ fn runtimes(
         std::env::current_dir().context("cannot tell the current directory")?,
         BTreeMap::from([(SAMPLE.trim_start_matches("embedded:"), builtin::SAMPLE_SERVER)]),
     )?;
-    let both = Routed { engine: Arc::clone(&docker) as _, embedded: Arc::new(embedded) };
-    Ok((docker, Arc::new(both)))
+    Ok(Arc::new(Routed { engine, embedded: Arc::new(embedded) }))
+}
+
+/// What the gateway may not do in a cluster, and the Role that would allow it.
+pub(super) fn rights_text(report: &permissions::Report) -> String {
+    let missing: Vec<String> = report.missing.iter().map(ToString::to_string).collect();
+    format!(
+        "the gateway may not do in namespace `{}` what it will have to: {}; this Role has all that it needs:\n{}",
+        report.namespace,
+        missing.join(", "),
+        report.role
+    )
 }
 
 /// Where policies may be: the organisation's, those that are named, the user's own.
@@ -294,18 +415,13 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
     let (source, mut grants) = match options.provisioner.as_str() {
         "docker" => (Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, Grants::builtin_docker()),
         "kubernetes" | "k8s" => {
-            if !features::is_enabled(&super::user_files()?, features::KUBERNETES)? {
-                bail!(
-                    "kubernetes provisioner feature is not enabled; enable it with `docker mcp feature enable {}`",
-                    features::KUBERNETES
-                );
-            }
-            bail!("the provisioner `kubernetes` is not part of this version; use `docker` or the path of a component")
+            cluster::check_feature()?;
+            (Source::BuiltIn { name: "kubernetes", bytes: builtin::KUBERNETES }, Grants::builtin_kubernetes())
         }
         name if provisioner::is_path(name) => (Source::File(name.into()), Grants::default()),
         name => provisioner::installed(name)?.with_context(|| {
             format!(
-                "there is no provisioner `{name}`; use `docker`, one that is installed (`docker-mcp provisioner ls`), or \
+                "there is no provisioner `{name}`; use `docker` or `kubernetes`, one that is installed (`docker-mcp provisioner ls`), or \
                  the path of a component (`./{name}.wasm`)"
             )
         })?,
@@ -317,6 +433,6 @@ fn component(options: &ServerOptions) -> anyhow::Result<(Source, Grants)> {
 }
 
 /// The user's home directory.
-pub(super) fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }

@@ -15,10 +15,14 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::cluster::ClusterPlace;
 use super::{Status, cache};
 use crate::builtin;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
+use crate::capability::container_runtime::kubernetes::permissions::Wanted;
+use crate::capability::container_runtime::kubernetes::{KubernetesRuntime, PodSettings};
 use crate::capability::container_runtime::{ContainerRuntime as _, Quiet, RuntimeError};
+use crate::catalog::user_files::features;
 use crate::lease::Reaper;
 use crate::policy::grants::Grants;
 use crate::sandbox::component::{Provisioner, Source};
@@ -43,6 +47,8 @@ pub(super) struct Arguments {
     /// The Docker context to check. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
     #[arg(long, value_name = "NAME")]
     docker_context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterPlace,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
@@ -54,7 +60,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
         root: PathBuf::from("/"),
         context: arguments.docker_context,
     };
-    let findings = examine(&place).await;
+    let mut findings = examine(&place).await;
+    let is_enabled = super::user_files().and_then(|files| Ok(features::is_enabled(&files, features::KUBERNETES)?));
+    if arguments.cluster.is_given() || is_enabled.unwrap_or(false) {
+        findings.push(check_cluster(&arguments.cluster).await);
+    }
     match arguments.format {
         Format::Text => print!("{}", text(&findings)),
         Format::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
@@ -140,6 +150,34 @@ async fn examine(place: &Place) -> Vec<Finding> {
     findings.push(files::catalog(place));
     findings.push(files::configuration(place));
     findings
+}
+
+/// Whether the cluster answers, and lets the gateway do what it may have to.
+async fn check_cluster(place: &ClusterPlace) -> Finding {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let secrets = Arc::new(SearchPath::new(Vec::new()));
+    let cluster =
+        KubernetesRuntime::new(place.place(), PodSettings::default(), secrets, Reaper::new(), "doctor".to_owned());
+    let asked = async {
+        let (server, namespace) = cluster.place().await?;
+        Ok::<_, RuntimeError>((server, namespace, cluster.check_permissions(&Wanted::everything()).await?))
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok((server, namespace, report))) if report.missing.is_empty() => {
+            Finding::ok("cluster", format!("{server} answers, and pods can be made in namespace `{namespace}`"))
+        }
+        Ok(Ok((server, namespace, report))) => {
+            let missing: Vec<String> = report.missing.iter().map(ToString::to_string).collect();
+            let detail =
+                format!("{server} answers, and in namespace `{namespace}` this is not allowed: {}", missing.join(", "));
+            Finding::warning("cluster", detail, "have somebody make the Role that `cluster-tools rbac` prints")
+        }
+        Ok(Err(error)) => Finding::of_message("cluster", &error.to_string()),
+        Err(_) => {
+            let detail = format!("it does not answer within {} s", PATIENCE.as_secs());
+            Finding::problem("cluster", detail, "check the kubeconfig and the network")
+        }
+    }
 }
 
 fn check_cache(place: &Place) -> (Option<PathBuf>, Finding) {

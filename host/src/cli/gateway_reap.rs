@@ -8,9 +8,12 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Value as Json, json};
 
+use super::cluster::ClusterPlace;
+use super::options::Runtime;
 use super::{Status, Verbosity, assemble};
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::reap::{DeadSession, Left, Report};
+use crate::capability::container_runtime::kubernetes::{KubernetesRuntime, PodSettings};
 use crate::lease::Reaper;
 use crate::secrets::search_path::SearchPath;
 use crate::session::{NOWHERE, Session, Sessions};
@@ -36,12 +39,24 @@ pub(super) struct Arguments {
     /// The Docker context to use. Default: DOCKER_HOST, DOCKER_CONTEXT, or the current context
     #[arg(long, value_name = "NAME")]
     docker_context: Option<String>,
+    /// Where to look: in a container engine, or in the namespace of a cluster
+    #[arg(long, value_enum, value_name = "ENGINE", default_value = "docker")]
+    runtime: Runtime,
+    #[command(flatten)]
+    cluster: ClusterPlace,
     #[command(flatten)]
     verbosity: Verbosity,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     super::log_to_stderr(arguments.verbosity, true);
+    match arguments.runtime {
+        Runtime::Kubernetes => return of_cluster(&arguments).await,
+        Runtime::Docker if arguments.cluster.is_given() => {
+            anyhow::bail!("what names a cluster has no effect here; add `--runtime kubernetes`")
+        }
+        Runtime::Docker => {}
+    }
     let home = assemble::home();
     let sessions = assemble::sessions(home.as_deref()).context(
         "the sessions of this user cannot be told; see that XDG_STATE_HOME or HOME names a directory of yours",
@@ -61,6 +76,51 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<Status> {
     }
     let failed = report.dead.iter().any(|dead| !dead.failures.is_empty());
     Ok(if failed { Status::Partial } else { Status::Success })
+}
+
+/// Removes what dead sessions left in a namespace.
+async fn of_cluster(arguments: &Arguments) -> anyhow::Result<Status> {
+    assemble::cluster::check_feature()?;
+    // Nothing is created there.
+    let settings = PodSettings::default();
+    let secrets = Arc::new(SearchPath::new(Vec::new()));
+    let place = arguments.cluster.place();
+    let cluster = KubernetesRuntime::new(place, settings, secrets, Reaper::new(), NOWHERE.to_owned());
+    let report = cluster.reap(arguments.dry_run).await?;
+    let sessions = report.dead.into_iter().map(|dead| DeadSession {
+        session: dead.session,
+        containers: dead
+            .pods
+            .into_iter()
+            .map(|pod| Left { id: pod.name.clone(), name: pod.name, server: pod.server })
+            .collect(),
+        networks: Vec::new(),
+        failures: dead.failures,
+    });
+    let report = Report { dead: sessions.collect(), held: report.alive, foreign: 0 };
+    match arguments.format {
+        Format::Text => print!("{}", text(&report, arguments.dry_run).replace("  container ", "  pod ")),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&report, arguments.dry_run))?),
+    }
+    let failed = report.dead.iter().any(|dead| !dead.failures.is_empty());
+    Ok(if failed { Status::Partial } else { Status::Success })
+}
+
+/// Removes what dead sessions left in the namespace. A cluster that is away is no news: whatever needs it says so.
+pub(super) async fn of_cluster_in_background(cluster: KubernetesRuntime) {
+    match tokio::time::timeout(BACKGROUND, cluster.reap(false)).await {
+        Ok(Ok(report)) => {
+            for dead in report.dead {
+                dead.failures.iter().for_each(|failure| tracing::warn!(session = dead.session, "{failure}"));
+                let pods = dead.pods.len();
+                tracing::info!(session = dead.session, pods, "removed what a dead session left in the cluster");
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "what dead sessions left in the cluster was not looked for"),
+        Err(_) => tracing::warn!(
+            "removing what dead sessions left takes too long; run `docker-mcp gateway reap --runtime kubernetes`"
+        ),
+    }
 }
 
 /// Removes what dead sessions left. An engine that is away is no news: whatever needs it says so.

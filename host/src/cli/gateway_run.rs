@@ -32,7 +32,7 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
             eprintln!("warning: {ignored}");
         }
         let check = |assembled: &Assembled| check_signatures(&arguments, assembled);
-        return plan::show(&arguments.servers, &[], plan::Format::Text, check).await;
+        return plan::show(&arguments.servers, &[], plan::Format::Text, plan::Look::AtCluster, check).await;
     }
     super::log_to_stderr(arguments.servers.verbosity, false);
     // Taken before anything can be cancelled by them.
@@ -55,15 +55,16 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     let options = gateway_options(&arguments, &assembled, screen);
     let http = listen(&arguments).await?;
     assembled.reap();
+    assembled.check_rights();
     let provision = provision(&arguments, &assembled);
     let gateway = Gateway::start(assembled.loaded.servers.clone(), provision, options);
     if arguments.watches() {
         let provisioner = Arc::clone(&assembled.provisioner);
-        let watching = watch::watch(assembled.sources.clone(), gateway.clone(), provisioner, assembled.loaded.clone());
-        let places = assemble::policy_sources(&arguments.servers.policy, assemble::home().as_deref());
-        let policies = watch::watch_policies(places.files());
+        let policies = assemble::policy_sources(&arguments.servers.policy, assemble::home().as_deref()).files();
+        let (sources, first) = (assembled.sources.clone(), assembled.loaded.clone());
+        let watching = watch::watch(sources, policies, gateway.clone(), provisioner, first);
         let signals = signals.clone();
-        tokio::spawn(async move { signals.run_until_cancelled(async { tokio::join!(watching, policies) }).await });
+        tokio::spawn(async move { signals.run_until_cancelled(watching).await });
     }
     if !arguments.calls.tools.is_empty() {
         tokio::spawn(warn_of_unused_patterns(gateway.clone(), signals.clone()));

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use provisioning_core::Resources;
 
 use super::Verbosity;
+use super::cluster::ClusterOptions;
 use crate::audit::Retention;
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::PrivateHost;
 
-/// Which servers, with which configuration, deployed by what.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ServerOptions {
+/// Which catalogs there are.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct CatalogOptions {
     /// A catalog of servers: a YAML or JSON file, or `builtin:sample`. Repeat it for several; later ones win. A name
     /// without `./` is looked for in ~/.docker/mcp/catalogs first. Default: every catalog there
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
@@ -24,6 +25,13 @@ pub(crate) struct ServerOptions {
     /// Read the catalogs in ~/.docker/mcp/catalogs although `--catalog` names others
     #[arg(long, help_heading = "Servers")]
     pub(crate) use_configured_catalogs: bool,
+}
+
+/// Which servers, with which configuration, deployed by what.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerOptions {
+    #[command(flatten)]
+    pub(crate) catalogs: CatalogOptions,
     /// A file with a server of its own, which is enabled: a catalog entry with its `name`, or a `server.yaml` of the
     /// registry project
     #[arg(long, value_name = "file://PATH", help_heading = "Servers")]
@@ -82,13 +90,17 @@ pub(crate) struct ServerOptions {
     /// without it keep their network, as in the existing gateway; `disableNetwork: true` cuts one off
     #[arg(long, value_name = "BOOL", default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, help_heading = "Deployment")]
     pub(crate) block_network: bool,
-    /// What deploys the servers: `docker`, the name of an installed component, or the path of one (`.wasm`)
+    /// What deploys the servers: `docker`, `kubernetes` (or `k8s`; needs the feature `kubernetes-provisioning`), the name of
+    /// an installed component, or the path of one (`.wasm`)
     #[arg(long, value_name = "NAME|FILE", default_value = "docker", help_heading = "Deployment")]
     pub(crate) provisioner: String,
+    /// Where containers run. Default: in a cluster for the provisioner `kubernetes`, otherwise in a container engine
+    #[arg(long, value_enum, value_name = "ENGINE", help_heading = "Deployment")]
+    pub(crate) runtime: Option<Runtime>,
     /// What a component from a file may reach. Interfaces: secret-resolver, config-resolver, container-runtime,
-    /// remote-endpoint, log. Beyond what the catalog entry allows: rewrite-image=REGISTRY, rewrite-command,
+    /// remote-endpoint, cluster-objects, log. Beyond what the catalog entry allows: rewrite-image=REGISTRY, rewrite-command,
     /// rewrite-user=USER, add-argument=PATTERN, add-env=PATTERN, add-mount=VOLUME, add-label=PREFIX,
-    /// add-host=NAME:ADDRESS. Nothing is granted without it
+    /// add-host=NAME:ADDRESS, remote-secrets. Nothing is granted without it
     #[arg(long, value_name = "GRANT,...", value_parser = grants, help_heading = "Deployment")]
     pub(crate) grant: Vec<Grants>,
     /// A policy that must allow what is done, besides the organisation's and the user's own; repeat it for several.
@@ -112,10 +124,28 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "HOST[:PORT],...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) allow_private_remote: Vec<PrivateHost>,
     #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    #[command(flatten)]
     pub(crate) verbosity: Verbosity,
 }
 
+/// Where containers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    /// In a container engine
+    Docker,
+    /// As pods of a Kubernetes cluster
+    #[value(alias = "k8s")]
+    Kubernetes,
+}
+
 impl ServerOptions {
+    /// Whether servers run in a cluster.
+    pub(crate) fn uses_cluster(&self) -> bool {
+        let usual = matches!(self.provisioner.as_str(), "kubernetes" | "k8s");
+        self.runtime.map_or(usual, |runtime| runtime == Runtime::Kubernetes)
+    }
+
     /// The ceilings for each server.
     pub(crate) fn resources(&self) -> Resources {
         Resources { cpu_millis: self.cpus, memory_bytes: self.memory }
@@ -131,7 +161,7 @@ fn memory_bytes(text: &str) -> Result<u64, String> {
 }
 
 fn kept_bytes(text: &str) -> Result<u64, String> {
-    match memory_bytes(text)? {
+    match provisioning_core::quantity::bytes(text).map_err(|error| error.to_string())? {
         bytes if bytes < Retention::LEAST_BYTES => Err("keep `1m` or more, or nothing with `--no-audit`".to_owned()),
         bytes => Ok(bytes),
     }

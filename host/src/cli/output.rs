@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// How data is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// For people
     Text,
     /// For programs
@@ -19,7 +19,7 @@ pub(super) enum Format {
 const MAX_CELL: usize = 1_000;
 
 /// Prints data. A reader that has seen enough and goes away is no failure.
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -28,18 +28,18 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Prints a value as JSON.
-pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Prints rows below a header. On a terminal the header is bold and no row is longer than a line.
-pub(super) fn print_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     let width = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal()).map(|(width, _)| width.0.into());
     print(&table(header, rows, width, colours(io::stdout().is_terminal())))
 }
 
 /// Whether colours are wanted on a stream.
-pub(super) fn colours(terminal: bool) -> bool {
+pub(crate) fn colours(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -80,7 +80,7 @@ fn table(header: &[&str], rows: &[Vec<String>], width: Option<usize>, bold: bool
 }
 
 /// `1 server`, `2 servers`.
-pub(super) fn count(number: usize, thing: &str) -> String {
+pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 

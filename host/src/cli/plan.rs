@@ -3,21 +3,24 @@
 //!
 //! A plan is a forecast. What a component may do is bounded by the envelope, not by its plan.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
-use provisioning_core::Value;
 use provisioning_core::policy::Decision;
 use provisioning_core::text::one_line;
+use provisioning_core::value::ObjectKind;
+use provisioning_core::{Segment, Value, VolumeMount};
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Status;
-use super::assemble::{Assembled, Mode, Observers, assemble_observed};
+use super::assemble::{Assembled, Mode, Observers, assemble_observed, rights_text};
 use super::options::ServerOptions;
 use crate::capability::container_runtime::Request;
 use crate::capability::container_runtime::docker;
+use crate::capability::container_runtime::kubernetes::{self, PodSettings};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::catalog::Entry;
@@ -53,7 +56,36 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     if arguments.servers.servers.is_empty() && !arguments.servers.enable_all_servers {
         arguments.servers.servers.clone_from(&arguments.only);
     }
-    show(&arguments.servers, &arguments.only, arguments.output, |_| Ok(())).await
+    if let Some(ignored) = arguments.servers.cluster.ignored().filter(|_| !arguments.servers.uses_cluster()) {
+        eprintln!("warning: {ignored}");
+    }
+    show(&arguments.servers, &arguments.only, arguments.output, Look::Nowhere, |_| Ok(())).await
+}
+
+/// What a plan may look at besides files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing: what would be in a cluster is taken to be there.
+    Nowhere,
+    /// The cluster that is used: which configuration and secrets it has, and what the gateway may do there.
+    AtCluster,
+}
+
+/// Where containers that are not embedded would run.
+enum Place {
+    Engine,
+    Cluster { settings: PodSettings, namespace: String },
+}
+
+impl Place {
+    /// The name of what would run a request.
+    fn engine(&self, request: &Request) -> &'static str {
+        match self {
+            _ if is_embedded(&request.spec.image) => "embedded",
+            Self::Engine => "docker",
+            Self::Cluster { .. } => "kubernetes",
+        }
+    }
 }
 
 /// What would happen for one server or tool.
@@ -94,15 +126,19 @@ pub(super) async fn show(
     options: &ServerOptions,
     only: &[String],
     format: Format,
+    look: Look,
     check: impl FnOnce(&Assembled) -> anyhow::Result<()>,
 ) -> anyhow::Result<Status> {
     super::log_to_stderr(options.verbosity, true);
     let reaper = Reaper::new();
-    let recorder = Arc::new(PlanRuntime::new("docker", reaper.clone()));
+    let name = if options.uses_cluster() { "kubernetes" } else { "docker" };
+    let recorder = Arc::new(PlanRuntime::new(name, reaper.clone()));
     let decisions = Arc::new(Decisions::default());
     let observers = Observers { decisions: Some(Arc::clone(&decisions) as _), ..Observers::default() };
-    let assembled = assemble_observed(options, Mode::Plan(Arc::clone(&recorder)), reaper, observers).await?;
+    let mode = Mode::Plan { recorder: Arc::clone(&recorder), asks_cluster: look == Look::AtCluster };
+    let assembled = assemble_observed(options, mode, reaper, observers).await?;
     check(&assembled)?;
+    let missing = assembled.missing_rights().await?;
     if let Some(unknown) = only.iter().find(|name| assembled.loaded.servers.iter().all(|server| server.name != **name))
     {
         anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
@@ -113,12 +149,22 @@ pub(super) async fn show(
     for server in assembled.loaded.servers.iter().filter(|server| only.is_empty() || only.contains(&server.name)) {
         steps.extend(plan_server(&assembled, &recorder, &decisions, &server.name, &server.entry).await);
     }
+    let place = match options.uses_cluster() {
+        false => Place::Engine,
+        true => Place::Cluster {
+            settings: options.cluster.pods(options.max_server_startup_timeout),
+            namespace: options.cluster.namespace().unwrap_or("default").to_owned(),
+        },
+    };
     match format {
-        Format::Text => print!("{}{}", component_text(&options.provisioner, &component), text(&steps)),
-        Format::Yaml => print!("{}", serde_saphyr::to_string(&document(&component, &steps)?)?),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&component, &steps)?)?),
+        Format::Text => print!("{}{}", component_text(&options.provisioner, &component), text(&place, &steps)),
+        Format::Yaml => print!("{}", serde_saphyr::to_string(&document(&place, &component, &steps)?)?),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&document(&place, &component, &steps)?)?),
     }
-    let refused = steps.iter().any(|step| matches!(step.planned, Planned::Refused(_)));
+    if let Some(missing) = &missing {
+        eprintln!("error: {}", rights_text(missing));
+    }
+    let refused = missing.is_some() || steps.iter().any(|step| matches!(step.planned, Planned::Refused(_)));
     assembled.finish().await;
     Ok(if refused { Status::Partial } else { Status::Success })
 }
@@ -184,11 +230,7 @@ fn sample_arguments(parameters: &Map<String, Json>) -> Map<String, Json> {
         .collect()
 }
 
-fn engine(request: &Request) -> &'static str {
-    if is_embedded(&request.spec.image) { "embedded" } else { "docker" }
-}
-
-fn text(steps: &[Step]) -> String {
+fn text(place: &Place, steps: &[Step]) -> String {
     let mut out = String::new();
     for step in steps {
         let what = match &step.tool {
@@ -202,7 +244,7 @@ fn text(steps: &[Step]) -> String {
                 let headers: String = headers.iter().map(|header| format!("\n  header    {}", line(header))).collect();
                 writeln!(out, "{what}: connects to a remote server\n  address   {}{headers}", line(url))
             }
-            Planned::Container(request) => writeln!(out, "{what}: {}", container_text(request)),
+            Planned::Container(request) => writeln!(out, "{what}: {}", container_text(place, request)),
         };
         step.decisions.iter().filter(|decision| decision.is_allowed()).for_each(|decision| {
             let _ = writeln!(out, "  policy    {decision}");
@@ -237,27 +279,32 @@ fn argument(value: &Value) -> String {
     }
 }
 
-fn container_text(request: &Request) -> String {
+fn container_text(place: &Place, request: &Request) -> String {
     let spec = &request.spec;
-    let place = match engine(request) {
-        "embedded" => "runs inside the gateway, as WebAssembly",
-        _ => "runs in a container",
-    };
-    let mut lines = vec![place.to_owned(), format!("  image     {}", line(&spec.image))];
+    let engine = place.engine(request);
+    let mut lines = vec![match (engine, place) {
+        ("embedded", _) => "runs inside the gateway, as WebAssembly".to_owned(),
+        (_, Place::Cluster { namespace, .. }) => format!("runs in a pod in namespace `{namespace}`"),
+        _ => "runs in a container".to_owned(),
+    }];
+    lines.push(format!("  image     {}", line(&spec.image)));
     if !spec.command.is_empty() {
         let command: Vec<String> = spec.command.iter().map(argument).collect();
         lines.push(format!("  command   {}", command.join(" ")));
     }
-    let mut add = |what: &str, text: String| lines.push(format!("  {what:9} {}", line(&text)));
-    spec.environment.iter().for_each(|(name, value)| add("variable", format!("{name}={value}")));
-    for mount in &spec.volumes {
-        add("volume", format!("{}{}", mount.value, if mount.read_only { " (read-only)" } else { "" }));
+    let told = |what: &str, text: String| format!("  {what:9} {}", line(&text));
+    lines.extend(spec.environment.iter().map(|(name, value)| told("variable", format!("{name}={value}"))));
+    if engine == "kubernetes" {
+        lines.extend(kept(request).into_iter().map(|(kind, keys)| told(kind, keys.join(", "))));
     }
-    spec.user.iter().for_each(|user| add("user", user.to_string()));
-    spec.hosts.iter().for_each(|host| add("host", format!("{} = {}", host.name, host.address)));
-    spec.labels.iter().for_each(|(key, text)| add("label", format!("{key}={text}")));
-    let network = match (engine(request), spec.network) {
+    let mounted = |mount: &VolumeMount| format!("{}{}", mount.value, if mount.read_only { " (read-only)" } else { "" });
+    lines.extend(spec.volumes.iter().map(|mount| told("volume", mounted(mount))));
+    lines.extend(spec.user.iter().map(|user| told("user", user.to_string())));
+    lines.extend(spec.hosts.iter().map(|host| told("host", format!("{} = {}", host.name, host.address))));
+    lines.extend(spec.labels.iter().map(|(key, text)| told("label", format!("{key}={text}"))));
+    let network = match (engine, spec.network) {
         ("embedded", _) | (_, provisioning_core::Network::None) => "none",
+        ("kubernetes", provisioning_core::Network::Declared) => "of the cluster",
         (_, provisioning_core::Network::Declared) => "of the engine",
     };
     lines.push(format!("  network   {network}"));
@@ -279,7 +326,7 @@ fn container_text(request: &Request) -> String {
 }
 
 /// The plan as data: for containers the very request that the engine would get, with names in place of values.
-fn document(component: &[Decision], steps: &[Step]) -> anyhow::Result<Json> {
+fn document(place: &Place, component: &[Decision], steps: &[Step]) -> anyhow::Result<Json> {
     let steps = steps.iter().map(|step| {
         let mut item = json!({ "server": step.server });
         let Some(fields) = item.as_object_mut() else { return Ok(item) };
@@ -292,12 +339,15 @@ fn document(component: &[Decision], steps: &[Step]) -> anyhow::Result<Json> {
                 fields.insert("remote".to_owned(), json!({ "url": url, "headers": headers }))
             }
             Planned::Container(request) => {
-                fields.insert("runtime".to_owned(), json!(engine(request)));
-                let rendered = match engine(request) {
-                    "embedded" => embedded(request),
-                    _ => docker::create::render(request)?,
+                fields.insert("runtime".to_owned(), json!(place.engine(request)));
+                let (key, rendered) = match place {
+                    _ if is_embedded(&request.spec.image) => ("create", embedded(request)),
+                    Place::Engine => ("create", docker::create::render(request)?),
+                    Place::Cluster { settings, namespace } => {
+                        ("objects", Json::Array(kubernetes::objects::render(request, settings, namespace)?))
+                    }
                 };
-                fields.insert("create".to_owned(), rendered)
+                fields.insert(key.to_owned(), rendered)
             }
         };
         if !step.decisions.is_empty() {
@@ -310,6 +360,22 @@ fn document(component: &[Decision], steps: &[Step]) -> anyhow::Result<Json> {
         true => json!({ "plan": plan }),
         false => json!({ "provisioner": { "decisions": component }, "plan": plan }),
     })
+}
+
+/// The keys of the objects that a server gets of its own.
+fn kept(request: &Request) -> BTreeMap<&'static str, Vec<String>> {
+    let environment = request.spec.environment.iter().map(|(_, value)| value);
+    let mut kept: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    for segment in request.spec.command.iter().chain(environment).flat_map(Value::segments) {
+        if let Segment::Stored { kind, key, .. } = segment {
+            let kind = match kind {
+                ObjectKind::Secret => "Secret",
+                ObjectKind::ConfigMap => "ConfigMap",
+            };
+            kept.entry(kind).or_default().push(key.clone());
+        }
+    }
+    kept
 }
 
 fn embedded(request: &Request) -> Json {

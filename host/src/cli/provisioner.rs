@@ -38,7 +38,7 @@ pub(super) enum Command {
     #[command(visible_alias = "list")]
     Ls(ls::Arguments),
     /// Install a component under a name, with what it is granted
-    Install(install::Arguments),
+    Install(Box<install::Arguments>),
     /// Forget an installed component
     #[command(visible_alias = "rm")]
     Uninstall(uninstall::Arguments),
@@ -132,9 +132,18 @@ impl Subject {
     }
 }
 
-/// The bytes and default grants of a built-in provisioner.
+/// The names of the components that are built in.
+const BUILT_IN: [&str; 3] = ["docker", "kubernetes", "cluster-mapping"];
+
+/// The bytes and default grants of a built-in component.
 fn built_in(name: &str) -> Option<(&'static [u8], Grants)> {
-    (name == "docker").then(|| (builtin::DOCKER, Grants::builtin_docker()))
+    match name {
+        "docker" => Some((builtin::DOCKER, Grants::builtin_docker())),
+        "kubernetes" | "k8s" => Some((builtin::KUBERNETES, Grants::builtin_kubernetes())),
+        // What it imports needs none.
+        "cluster-mapping" => Some((builtin::CLUSTER_MAPPING, Grants::default())),
+        _ => None,
+    }
 }
 
 /// Whether `--provisioner` takes a text for a path rather than a name.

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Map;
+
 use super::assemble::servers;
 use super::options::ServerOptions;
+use crate::catalog::Catalog;
+use crate::catalog::configuration::{self, ServerConfiguration};
 use crate::catalog::files::OwnFiles;
-use crate::catalog::{Catalog, configuration};
 use crate::gateway::ServerDefinition;
 use crate::mcp_registry;
+use crate::resolve::cluster::Cluster;
 use crate::resolve::{NetworkRule, ServerSettings, refusal};
 use crate::secrets::SecretStore;
 
@@ -27,6 +31,10 @@ pub(crate) struct Sources {
     pub(super) options: ServerOptions,
     pub(super) own: OwnFiles,
     pub(super) secrets: Arc<dyn SecretStore>,
+    /// Whether configuration is in a cluster, so that no file with it is read.
+    pub(super) config_is_elsewhere: bool,
+    /// Which values are in a cluster.
+    pub(super) cluster: Option<Arc<Cluster>>,
     /// Catalogs that were fetched, with the names of their servers.
     pub(super) fetched: Vec<(String, Catalog)>,
 }
@@ -37,14 +45,20 @@ impl Sources {
     /// # Errors
     /// If one cannot be used, a server is unknown, or nothing is enabled.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
-        let Self { options, own, secrets, fetched } = self;
+        let Self { options, own, secrets, config_is_elsewhere, cluster, fetched } = self;
         let entries = servers::enabled(options, own, fetched)?;
-        let config = configuration::load(&own.of_kind("config.yaml", &options.config, &options.additional_config)?)?;
+        let config = match *config_is_elsewhere {
+            true => Map::new(),
+            false => configuration::load(&own.of_kind("config.yaml", &options.config, &options.additional_config)?)?,
+        };
         let rule = if options.block_network { NetworkRule::Block } else { NetworkRule::Open };
         let servers: Vec<ServerDefinition> =
             entries.into_iter().map(|(name, entry)| ServerDefinition { name, entry: Arc::new(entry) }).collect();
         let settings = servers.iter().map(|server| {
-            let own = configuration::for_server(&config, &server.name, &server.entry);
+            let own = match *config_is_elsewhere {
+                true => ServerConfiguration::default(),
+                false => configuration::for_server(&config, &server.name, &server.entry),
+            };
             for reason in own.warnings {
                 tracing::warn!(
                     server = server.name,
@@ -56,6 +70,7 @@ impl Sources {
                 entry: Arc::clone(&server.entry),
                 config: Arc::new(own.scope),
                 secrets: Arc::clone(secrets),
+                cluster: cluster.clone(),
                 resources: options.resources(),
                 long_lived: options.long_lived || server.entry.long_lived,
                 refused: refusal(&server.entry, own.fault, rule),

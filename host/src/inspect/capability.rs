@@ -76,7 +76,8 @@ const OWN: [(&str, Risk, &str); 10] = [
     (
         "cluster-objects",
         Risk::High,
-        "Stores sealed values in a Secret and a ConfigMap of the one server it deploys, in a Kubernetes cluster.",
+        "Has sealed values kept in a Secret and a ConfigMap of what it starts in a Kubernetes cluster, instead of in the \
+         pod. Both are made and deleted with the pod.",
     ),
     ("template-mapping", Risk::None, "Says which key of a cluster object a template means. Reaches nothing."),
 ];
@@ -110,7 +111,9 @@ pub(super) fn of(item: &Item, offered: bool) -> (Risk, String) {
                     true => (*risk, (*words).to_owned()),
                     false => (
                         Risk::Refused,
-                        format!("{words} This gateway does not serve it yet, so the component will not run."),
+                        format!(
+                            "{words} No gateway offers it, because it is for components to offer: the component will not run."
+                        ),
                     ),
                 };
             }

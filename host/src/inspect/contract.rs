@@ -1,6 +1,11 @@
 //! The gateway's own contract as it was when the gateway was built: what the documentation of an import is taken from
 //! and what a component is compared with.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "identifiers index the arenas that they come from; there is no other access"
+)]
+
 use std::sync::LazyLock;
 
 use wit_parser::{Interface, PackageId, Resolve};
@@ -37,6 +42,11 @@ pub(super) fn contract() -> Option<&'static Contract> {
         Some(Contract { resolve, package })
     });
     CONTRACT.as_ref()
+}
+
+/// The names of its interfaces, without package and version.
+pub(super) fn interfaces(contract: &Contract) -> impl Iterator<Item = &str> {
+    contract.resolve.packages[contract.package].interfaces.keys().map(String::as_str)
 }
 
 /// An interface of the contract by its full name.

@@ -14,7 +14,7 @@ pub(super) fn warn(name: &str) -> Option<String> {
     let (path, version) = name.split_once('@').unwrap_or((name, ""));
     let (package, interface) = path.split_once('/').unwrap_or((path, ""));
     let own = contract::contract()?;
-    let interfaces = || own.resolve.packages[own.package].interfaces.keys().map(String::as_str);
+    let interfaces = || contract::interfaces(own);
     if package == PACKAGE {
         if interfaces().any(|known| known == interface) {
             return Some(format!("`{shown}` is of another version of the contract; this gateway has {VERSION}"));

@@ -46,11 +46,11 @@ fn the_built_in_provisioner_is_read_with_documentation_risk_and_worlds() {
 
     let standing = Standing::of(&inspect(builtin::DOCKER).unwrap(), &Grants::builtin_docker());
     assert!(standing.can_run && standing.unused.is_empty() && standing.beyond_the_entry.is_empty());
-    let other: Grants = "log,cluster-objects,rewrite-image=r".parse().unwrap();
+    let other: Grants = "log,cluster-objects,rewrite-image=r.test".parse().unwrap();
     let standing = Standing::of(&inspect(builtin::DOCKER).unwrap(), &other);
     assert!(!standing.can_run);
     assert_eq!(standing.unused, ["cluster-objects"]);
-    assert_eq!(standing.beyond_the_entry, ["rewrite-image=r"]);
+    assert_eq!(standing.beyond_the_entry, ["rewrite-image=r.test"]);
     assert!(standing.missing.contains(&"container-runtime".to_owned()), "{standing:?}");
 }
 

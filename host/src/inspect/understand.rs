@@ -4,6 +4,11 @@
 //! through and what is small when written out, and may panic without anything else being lost: names and functions
 //! of imports come from `read`, and loading compares all types again.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "identifiers index the arenas that they come from; there is no other access"
+)]
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;

@@ -24,6 +24,8 @@ pub struct Enforcement {
     pub sink: Option<Arc<dyn DecisionSink>>,
     /// The rules for directories of the host. Without them every runtime applies its own.
     pub binds: Option<Arc<BindPolicy>>,
+    /// The namespace of the cluster that containers run in, if they run in one.
+    pub namespace: Option<String>,
 }
 
 impl Enforcement {

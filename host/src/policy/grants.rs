@@ -84,6 +84,13 @@ impl Grants {
         }
     }
 
+    /// What the built-in `kubernetes` component is granted: as `docker`, and objects of the cluster.
+    pub fn builtin_kubernetes() -> Self {
+        let mut grants = Self::builtin_docker();
+        grants.interfaces.insert(Interface::ClusterObjects);
+        grants
+    }
+
     /// Adds everything that `other` grants.
     pub fn extend(&mut self, other: Self) {
         self.interfaces.extend(other.interfaces);
@@ -115,6 +122,7 @@ impl Grants {
             add_mount,
             add_label,
             add_host,
+            remote_secrets,
         } = &self.bounds;
         let bounded = [
             ("rewrite-image", rewrite_image),
@@ -126,7 +134,9 @@ impl Grants {
             ("add-host", add_host),
         ];
         let bounded = bounded.iter().flat_map(|(name, all)| all.iter().map(move |bound| format!("{name}={bound}")));
-        rewrite_command.then(|| "rewrite-command".to_owned()).into_iter().chain(bounded).collect()
+        let command = rewrite_command.then(|| "rewrite-command".to_owned());
+        let secrets = remote_secrets.then(|| "remote-secrets".to_owned());
+        command.into_iter().chain(bounded).chain(secrets).collect()
     }
 
     /// All of it, as written after `--grant`. Reading these again gives the same grants.
@@ -149,6 +159,10 @@ impl Grants {
         let bounds = match name {
             "rewrite-command" if bound.is_empty() => {
                 self.bounds.rewrite_command = true;
+                return Ok(());
+            }
+            "remote-secrets" if bound.is_empty() => {
+                self.bounds.remote_secrets = true;
                 return Ok(());
             }
             "rewrite-image" => &mut self.bounds.rewrite_image,
@@ -228,7 +242,7 @@ pub enum GrantError {
     #[error(
         "there is no grant `{0}`; interfaces: {interfaces}; with bounds: rewrite-image=REGISTRY[/REPOSITORY], \
          rewrite-command, rewrite-user=USER, add-argument=PATTERN, add-env=PATTERN, add-mount=VOLUME[:/PATH], \
-         add-label=PREFIX, add-host=NAME:ADDRESS; WASI: wasi:PACKAGE",
+         add-label=PREFIX, add-host=NAME:ADDRESS, remote-secrets; WASI: wasi:PACKAGE",
         interfaces = Interface::ALL.map(Interface::name).join(", ")
     )]
     Unknown(String),
@@ -263,7 +277,7 @@ mod tests {
     #[test]
     fn grants_are_written_as_they_are_read() {
         let all = "log,wasi:io,rewrite-command,rewrite-image=h.example/a,rewrite-user=65532,add-argument=--log=*,\
-                   add-env=TEAM_*,add-mount=cache:/cache,add-label=team.,add-host=db.local:10.0.0.1";
+                   add-env=TEAM_*,add-mount=cache:/cache,add-label=team.,add-host=db.local:10.0.0.1,remote-secrets";
         assert_eq!(all.parse::<Grants>().unwrap().to_string(), all);
     }
 

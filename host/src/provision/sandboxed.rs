@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use provisioning_core::Segment;
 use provisioning_core::policy::Decision;
+use provisioning_core::value::ObjectKind;
 use serde_json::{Map, Value as Json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -367,7 +368,9 @@ impl SandboxedProvisioner {
     async fn warn_of_arguments(&self, scope: &ServerScope) {
         let Ok(envelope) = scope.envelope().await else { return };
         let secrets = envelope.command.iter().flat_map(|value| value.segments()).filter_map(|segment| match segment {
-            Segment::Secret(name) => Some(format!("`{name}`")),
+            Segment::Secret(name) | Segment::ClusterKey { kind: ObjectKind::Secret, key: name, .. } => {
+                Some(format!("`{name}`"))
+            }
             _ => None,
         });
         let secrets: BTreeSet<String> = secrets.collect();
@@ -380,9 +383,13 @@ impl SandboxedProvisioner {
         };
         if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
             let secrets = secrets.into_iter().collect::<Vec<_>>().join(", ");
+            let who = match self.environment.runtime.name() {
+                "kubernetes" => "the node's container runtime",
+                _ => "`docker inspect`",
+            };
             tracing::warn!(
-                "`{key}` of the catalog puts secret {secrets} into the container's arguments, where `docker inspect` \
-                 and the list of processes show it; use `env` if the server can read it there"
+                "`{key}` of the catalog puts secret {secrets} into the container's arguments, where {who} and the list of \
+                 processes show it; use `env` if the server can read it there"
             );
         }
     }
@@ -394,9 +401,7 @@ impl SandboxedProvisioner {
             if self.dry_run {
                 return Ok(secrets::SecretText::new(value.to_string()));
             }
-            secrets::materialise(value, &*settings.secrets)
-                .await
-                .map_err(|error| ProvisionError::Invalid(error.to_string()))
+            settings.read(value).await.map_err(|error| ProvisionError::Invalid(error.to_string()))
         };
         let mut headers = BTreeMap::new();
         for (name, value) in &handle.headers {
@@ -520,6 +525,7 @@ impl From<ResolveError> for ProvisionError {
         match error {
             ResolveError::SecretStore(text) => Self::Unavailable(text),
             ResolveError::Forbidden(text) => Self::Denied(text),
+            ResolveError::Mapping(text) => Self::Component(text),
             other => Self::Invalid(other.to_string()),
         }
     }

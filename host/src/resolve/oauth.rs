@@ -39,10 +39,16 @@ pub(super) async fn find(server: &str, names: &[String], store: &dyn SecretStore
         }
     }
     let (name, remedy) = first.unwrap_or_default();
-    Err(ResolveError::Entry(format!(
+    Err(no_token(server, Some(&name), &remedy))
+}
+
+/// That there is no token, and how to change that.
+pub(super) fn no_token(server: &str, name: Option<&String>, remedy: &str) -> ResolveError {
+    let name = name.map_or("", String::as_str);
+    ResolveError::Entry(format!(
         "server `{server}` wants OAuth, and there is no token for it; get an access token from the service and store it \
          as secret `{name}` ({remedy})"
-    )))
+    ))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Rust types and traits generated from `wit/`: the only `bindgen!` of the host.
+//! Rust types and traits generated from `wit/`: the only user of `bindgen!` in the host.
 //!
 //! Argument tracing stays off: anything may carry a secret's name or a private path.
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -18,3 +18,15 @@ wasmtime::component::bindgen!({
         "mcp-gateway:provisioning/types.error" => crate::capability::Failure,
     },
 });
+
+/// The world of mappings, which share the words of `types` and nothing else.
+pub mod mapping {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "cluster-mapping",
+        exports: { default: async },
+        with: {
+            "mcp-gateway:provisioning/types": crate::sandbox::bindings::mcp_gateway::provisioning::types,
+        },
+    });
+}

@@ -1,4 +1,4 @@
-//! Loading a provisioner component: is it one, what does it want, and is all of that granted?
+//! Loading components: is it one, what does it want, and for provisioners, is all of that granted?
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -65,31 +65,54 @@ impl fmt::Display for Source {
     }
 }
 
+/// What a component is loaded as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// What messages call it.
+    pub name: &'static str,
+    /// The interface that it must export.
+    pub export: &'static str,
+    /// The world that it is built for.
+    pub world: &'static str,
+}
+
+/// Decides how servers are deployed.
+pub const PROVISIONER: Role = Role { name: "provisioner", export: "provisioner", world: "docker-provisioner" };
+/// Says which keys of cluster objects templates mean.
+pub const MAPPING: Role = Role { name: "mapping", export: "template-mapping", world: "cluster-mapping" };
+
 /// Why a component cannot be used. Every text says what to do.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("cannot read provisioner `{component}`: {source}")]
+    #[error("cannot read {role} `{component}`: {source}", role = .role.name)]
     Read {
+        /// As what.
+        role: Role,
         /// Which.
         component: String,
         /// Why.
         source: std::io::Error,
     },
     /// The bytes are no component.
-    #[error("`{component}` is {what}; build a component for the world `{PACKAGE}/docker-provisioner@{VERSION}`")]
+    #[error("`{component}` is {what}; build a component for the world `{PACKAGE}/{world}@{VERSION}`", world = .role.world)]
     NotAComponent {
+        /// As what it was to be used.
+        role: Role,
         /// Which.
         component: String,
         /// What it is instead.
         what: String,
     },
-    /// It is a component, but no provisioner.
+    /// It is a component, but not of the kind that it was to be used as.
     #[error(
-        "`{component}` is a component but no provisioner: it exports {exports} and not \
-         `{PACKAGE}/provisioner@{VERSION}`; build it for the world `{PACKAGE}/docker-provisioner@{VERSION}`"
+        "`{component}` is a component but no {name}: it exports {exports} and not `{PACKAGE}/{export}@{VERSION}`; build it \
+         for the world `{PACKAGE}/{world}@{VERSION}`",
+        name = .role.name, export = .role.export, world = .role.world
     )]
     WrongWorld {
+        /// As what it was to be used.
+        role: Role,
         /// Which.
         component: String,
         /// What it exports.
@@ -104,6 +127,17 @@ pub enum LoadError {
         missing: String,
         /// The grants that would allow them.
         remedy: String,
+    },
+    /// It imports something although it may import nothing.
+    #[error(
+        "`{component}` imports {imports}, and a mapping must not import anything; build it for the world \
+             `{PACKAGE}/cluster-mapping@{VERSION}`"
+    )]
+    NotAlone {
+        /// Which.
+        component: String,
+        /// The imports.
+        imports: String,
     },
     /// A policy refuses it, or something that it imports.
     #[error("`{component}` must not run: {decision}")]
@@ -183,53 +217,14 @@ impl Provisioner {
         grants: Grants,
         policies: &Policies,
     ) -> Result<Self, LoadError> {
-        let component = source.to_string();
+        let Compiled { component, digest, builtin, mut decisions, instances, compiled, imports } =
+            Compiled::load(engine, source, PROVISIONER, policies)?;
         let refused = |decision: &Decision| LoadError::Refused {
             component: component.clone(),
             decision: Box::new(decision.clone()),
         };
-        let bytes = read(source).map_err(|source| LoadError::Read { component: component.clone(), source })?;
-        let digest = digest(&bytes);
-        let builtin = match source {
-            Source::BuiltIn { name, .. } => Some((*name).to_owned()),
-            Source::File(_) | Source::Installed { .. } => None,
-        };
-        let who = Who { digest: &digest, builtin: builtin.as_deref(), ..Who::default() };
-        // Before anything of it is compiled or run.
-        let mut decisions = vec![policies.component(who)];
-        if let Some(denied) = decisions.iter().find(|decision| !decision.is_allowed()) {
-            return Err(refused(denied));
-        }
-        let not_a_component = |what: String| LoadError::NotAComponent { component: component.clone(), what };
-        match bytes.get(..8) {
-            Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
-            Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
-                return Err(not_a_component("a core module, not a component".to_owned()));
-            }
-            _ => return Err(not_a_component("not WebAssembly".to_owned())),
-        }
         let not_agreed = |reason: String| LoadError::NotAgreed { component: component.clone(), reason };
-        if let Source::Installed { path, digest: agreed, .. } = source
-            && digest != *agreed
-        {
-            let path = path.display();
-            return Err(not_agreed(format!("`{path}` has sha256:{digest} and not sha256:{agreed}")));
-        }
-        let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
-        let compiled = compile(engine, &bytes).map_err(not_a_component)?;
-        let kind = compiled.component_type();
-        let wasmtime = engine.wasmtime();
-        let exports: Vec<String> = kind.exports(wasmtime).map(|(name, _)| name.to_owned()).collect();
-        if !exports.contains(&format!("{PACKAGE}/provisioner@{VERSION}")) {
-            let exports = if exports.is_empty() { "nothing".to_owned() } else { names(&exports) };
-            return Err(LoadError::WrongWorld { component, exports });
-        }
-        // Imports of types alone need no linking and no grant.
-        let imports: Vec<String> = kind
-            .imports(wasmtime)
-            .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
-            .map(|(name, _)| name.to_owned())
-            .collect();
+        let who = Who { digest: &digest, builtin: builtin.as_deref(), ..Who::default() };
         if let Source::Installed { imports: agreed, .. } = source
             && let Some(new) = imports.iter().find(|import| !agreed.contains(import))
         {
@@ -282,6 +277,66 @@ impl Provisioner {
     }
 }
 
+/// A component that the policies let run, compiled, with the export that its role asks for. Nothing of it has run.
+pub(super) struct Compiled {
+    pub(super) component: String,
+    pub(super) digest: String,
+    pub(super) builtin: Option<String>,
+    decisions: Vec<Decision>,
+    pub(super) instances: Unfolded,
+    pub(super) compiled: Component,
+    /// What it imports besides names of types.
+    pub(super) imports: Vec<String>,
+}
+
+impl Compiled {
+    pub(super) fn load(engine: &Engine, source: &Source, role: Role, policies: &Policies) -> Result<Self, LoadError> {
+        let component = source.to_string();
+        let bytes = read(source).map_err(|source| LoadError::Read { role, component: component.clone(), source })?;
+        let digest = digest(&bytes);
+        let builtin = match source {
+            Source::BuiltIn { name, .. } => Some((*name).to_owned()),
+            Source::File(_) | Source::Installed { .. } => None,
+        };
+        let who = Who { digest: &digest, builtin: builtin.as_deref(), ..Who::default() };
+        // Before anything of it is compiled or run.
+        let decision = policies.component(who);
+        if !decision.is_allowed() {
+            return Err(LoadError::Refused { component, decision: Box::new(decision) });
+        }
+        let not_a_component = |what: String| LoadError::NotAComponent { role, component: component.clone(), what };
+        match bytes.get(..8) {
+            Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => {}
+            Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+                return Err(not_a_component("a core module, not a component".to_owned()));
+            }
+            _ => return Err(not_a_component("not WebAssembly".to_owned())),
+        }
+        if let Source::Installed { path, digest: agreed, .. } = source
+            && digest != *agreed
+        {
+            let reason = format!("`{}` has sha256:{digest} and not sha256:{agreed}", path.display());
+            return Err(LoadError::NotAgreed { component, reason });
+        }
+        let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
+        let compiled = compile(engine, &bytes).map_err(not_a_component)?;
+        let kind = compiled.component_type();
+        let wasmtime = engine.wasmtime();
+        let exports: Vec<String> = kind.exports(wasmtime).map(|(name, _)| name.to_owned()).collect();
+        if !exports.contains(&format!("{PACKAGE}/{}@{VERSION}", role.export)) {
+            let exports = if exports.is_empty() { "nothing".to_owned() } else { names(&exports) };
+            return Err(LoadError::WrongWorld { role, component, exports });
+        }
+        // Imports of types alone need no linking and no grant.
+        let imports: Vec<String> = kind
+            .imports(wasmtime)
+            .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        Ok(Self { component, digest, builtin, decisions: vec![decision], instances, compiled, imports })
+    }
+}
+
 /// What an import needs.
 pub(crate) enum Need {
     /// It carries no authority.
@@ -305,8 +360,8 @@ pub(crate) fn need(import: &str) -> Need {
     match name {
         Some((name, VERSION)) if FREE.contains(&name) => Need::Nothing,
         Some((name, VERSION)) => match Interface::ALL.into_iter().find(|interface| interface.name() == name) {
-            Some(interface) if linking::offers(interface) => Need::Interface(interface),
-            _ => Need::NotOffered,
+            Some(interface) => Need::Interface(interface),
+            None => Need::NotOffered,
         },
         _ => Need::NotOffered,
     }
@@ -356,7 +411,7 @@ const SHOWN: usize = 1000;
 const SHOWN_NAMES: usize = 20;
 
 /// Names that a component chose, as they stand in a message.
-fn names(all: &[String]) -> String {
+pub(super) fn names(all: &[String]) -> String {
     let shown: Vec<String> = all.iter().take(SHOWN_NAMES).map(|name| format!("`{}`", one_line(name, 200))).collect();
     match all.len().saturating_sub(SHOWN_NAMES) {
         0 => shown.join(", "),
@@ -364,7 +419,7 @@ fn names(all: &[String]) -> String {
     }
 }
 
-fn chain(error: &wasmtime::Error) -> String {
+pub(super) fn chain(error: &wasmtime::Error) -> String {
     let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
     one_line(&chain.join(": "), SHOWN)
 }

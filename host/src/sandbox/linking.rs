@@ -10,11 +10,6 @@ use super::waiting::make_interruptible;
 use crate::capability::recorded::{Recorded, Recording};
 use crate::policy::grants::{Grants, Interface};
 
-/// Whether this host has a backend for the interface at all.
-pub(super) fn offers(interface: Interface) -> bool {
-    !matches!(interface, Interface::ClusterObjects)
-}
-
 /// A linker with the interfaces that carry no authority and those that are granted.
 pub(super) fn linker(engine: &Engine, grants: &Grants) -> wasmtime::Result<Linker<State>> {
     type Data = Recording;
@@ -32,8 +27,7 @@ pub(super) fn linker(engine: &Engine, grants: &Grants) -> wasmtime::Result<Linke
             Interface::ContainerRuntime => wit::container_runtime::add_to_linker::<State, Data>(&mut linker, context)?,
             Interface::RemoteEndpoint => wit::remote_endpoint::add_to_linker::<State, Data>(&mut linker, context)?,
             Interface::Log => wit::log::add_to_linker::<State, Data>(&mut linker, context)?,
-            // Granting what no component here can import is harmless.
-            Interface::ClusterObjects => {}
+            Interface::ClusterObjects => wit::cluster_objects::add_to_linker::<State, Data>(&mut linker, context)?,
         }
     }
     if !grants.wasi.is_empty() {

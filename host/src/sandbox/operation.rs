@@ -3,6 +3,7 @@
 //! Whoever waits for an operation may go away at any time: the guest is then stopped by its next tick or host call,
 //! and what it had acquired is released with its store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use provisioning_core::text::one_line;
@@ -278,6 +279,7 @@ impl Provisioner {
             bounds: self.grants.bounds.clone(),
             enforcement: environment.enforcement,
             secrets_granted: self.grants.interfaces.contains(&SecretResolver),
+            stored_keys: BTreeSet::new(),
             session: environment.labelled,
             cancel,
             allowance: Allowance {

@@ -62,6 +62,26 @@ pub fn judge(case: &Case<'_>, spec: &ContainerSpec) -> Vec<Decision> {
     decisions
 }
 
+/// Whether secrets that are in a cluster may be read for a remote server: that leaves what a cluster is otherwise asked
+/// for, so that the component must be granted it, by the operator and by every file that bounds its grants.
+pub fn remote_secrets(policies: &Policies, who: Who<'_>, bounds: &Bounds) -> Decision {
+    let subject = Subject::new(SubjectKind::Grant, "remote-secrets");
+    if !bounds.remote_secrets {
+        let reason = "is not granted, so no secret of the cluster is read for the address or the headers of a remote server; \
+                      add `--grant remote-secrets` to allow it";
+        return Decision::denied(subject, None, reason.to_owned());
+    }
+    let mut rule = None;
+    for (bounds, at) in policies.bounds(who) {
+        if !bounds.remote_secrets {
+            let reason = format!("is beyond `grants` of {at}; add `remote-secrets` there to allow it");
+            return Decision::denied(subject, Some(at), reason);
+        }
+        rule = rule.or(Some(at));
+    }
+    Decision::allowed(subject, rule)
+}
+
 /// All values of a specification.
 fn values(spec: &ContainerSpec) -> impl Iterator<Item = &Value> {
     let environment = spec.environment.iter().map(|(_, value)| value);

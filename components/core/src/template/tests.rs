@@ -23,7 +23,7 @@ impl Fixture {
     }
 
     fn scope(&self) -> Scope<'_> {
-        Scope { config: &self.config, secrets: &self.secrets, arguments: Some(&self.arguments) }
+        Scope { config: &self.config, secrets: &self.secrets, arguments: Some(&self.arguments), references: None }
     }
 
     fn shown(&self, expression: &str) -> String {
@@ -251,4 +251,27 @@ proptest! {
         prop_assert_eq!(read(&expand_variables(&value, &|_| None)), text.clone());
         prop_assert_eq!(value, Value::private(Origin::Config, "s.v", text));
     }
+}
+
+#[test]
+fn a_reference_stands_for_what_names_exactly_its_path_and_calls_no_function() {
+    let mut fixture = Fixture::new(json!({"server": {"user": "read", "list": ["a", "b"]}}));
+    fixture.secrets.insert("server.secret".to_owned());
+    let references = BTreeMap::from([("server.user".to_owned(), Value::text("<reference>"))]);
+    let scope = Scope { references: Some(&references), ..fixture.scope() };
+    let shown = |expression: &str| evaluate(expression, &scope).unwrap().to_string();
+    assert_eq!(shown("u={{ server.user }}@{{server.secret}}"), "u=<reference>@<secret:server.secret>");
+    assert_eq!(shown("{{server.user|or:x}} {{server.users}}"), "<config:server.user> ");
+    let expressions = ["{{server.user}}", "{{server.list}}"].map(str::to_owned);
+    let list = evaluate_list(&expressions, &scope).unwrap();
+    assert_eq!(list.iter().map(read).collect::<Vec<_>>(), ["<reference>", "a", "b"]);
+}
+
+#[test]
+fn the_uses_of_an_expression_say_whether_something_stands_for_what_is_missing() {
+    let used = |path: &str, is_plain, has_default| Use { path: path.to_owned(), is_plain, has_default };
+    assert_eq!(
+        uses("a{{x.y}}{{ x . z |or:1}} {{v|volume|into}}").unwrap(),
+        [used("x.y", true, false), used("x.z", false, true), used("v", false, false)]
+    );
 }

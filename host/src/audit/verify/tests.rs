@@ -104,14 +104,14 @@ async fn what_is_cut_off_the_end_shows_with_the_head_or_in_a_later_session() {
     let place = tempfile::tempdir().unwrap();
     let head = written(place.path(), "s").await;
     let path = only_file(place.path());
-    assert!(holds(&[path.clone()], head.hash).unwrap().is_some());
+    assert!(holds(std::slice::from_ref(&path), head.hash).unwrap().is_some());
     let text = fs::read_to_string(&path).unwrap();
     let kept: Vec<&str> = text.lines().take(9).collect();
     fs::write(&path, kept.join("\n") + "\n").unwrap();
     let report = check(place.path());
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(report.sessions[0].state, State::Unfinished);
-    assert_eq!(holds(&[path.clone()], head.hash).unwrap(), None);
+    assert_eq!(holds(std::slice::from_ref(&path), head.hash).unwrap(), None);
 
     fs::write(&path, &text).unwrap();
     let later = written(place.path(), "t").await;

@@ -18,7 +18,6 @@ mod reference;
 mod removal;
 mod run;
 mod start;
-mod stderr;
 mod streams;
 mod texts;
 

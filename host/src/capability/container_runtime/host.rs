@@ -66,8 +66,9 @@ impl Context {
         let envelope =
             guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;
         // No directory is looked at for what the envelope refuses: the guest could find out what is there.
-        let binds = self.enforcement.binds.as_ref().filter(|_| envelope.check(&spec, &self.bounds).is_ok());
-        let mounted = match mounted(binds, &spec).await? {
+        let content = content(&spec);
+        let binds = self.enforcement.binds.as_ref().filter(|_| envelope.check(&content, &self.bounds).is_ok());
+        let mounted = match mounted(binds, &content).await? {
             Ok(mounted) => mounted,
             Err(refusal) => {
                 self.require(vec![refusal])?;
@@ -81,7 +82,14 @@ impl Context {
             policies: &self.enforcement.policies,
             mounted: &mounted,
         };
-        let decisions = judge(&case, &spec);
+        let mut decisions = judge(&case, &content);
+        let policies = &self.enforcement.policies;
+        // Not of what runs in this process.
+        let namespace = self.enforcement.namespace.as_deref();
+        let is_there = self.runtime.name_for(&spec.image) == self.runtime.name();
+        if let Some(namespace) = namespace.filter(|_| is_there && !policies.is_empty()) {
+            decisions.push(policies.holding(self.who()).namespace(namespace));
+        }
         self.decision = Some(record::Decision::new(Verdict::Allowed, "envelope"));
         self.require(decisions)?;
         if scope.image() != Some(spec.image.as_str()) {
@@ -126,6 +134,17 @@ impl Context {
             },
         })
     }
+}
+
+/// The specification with everything in its place that is kept in objects: what it will be for the server.
+fn content(spec: &ContainerSpec) -> ContainerSpec {
+    let mut content = spec.clone();
+    let environment = content.environment.iter_mut().map(|(_, value)| value);
+    let volumes = content.volumes.iter_mut().map(|mount| &mut mount.value);
+    for value in content.command.iter_mut().chain(environment).chain(volumes).chain(&mut content.user) {
+        *value = value.content();
+    }
+    content
 }
 
 /// The volumes as they will be mounted, where that can be told: the same rules for directories of the host hold for

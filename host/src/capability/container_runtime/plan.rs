@@ -7,10 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use super::kubernetes::PodSettings;
 use super::routed::is_embedded;
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
-    Streams, docker, embedded,
+    Streams, docker, embedded, kubernetes,
 };
 use crate::lease::Reaper;
 
@@ -33,9 +34,11 @@ impl PlanRuntime {
     }
 
     fn record(&self, request: Request) -> Result<(), RuntimeError> {
-        match is_embedded(&request.spec.image) {
-            true => embedded::check(&request)?,
-            false => docker::create::check(&request)?,
+        match (is_embedded(&request.spec.image), self.name) {
+            (true, _) => embedded::check(&request)?,
+            // What is the same for all pods is no matter of the request.
+            (false, "kubernetes") => kubernetes::objects::check(&request, &PodSettings::default())?,
+            (false, _) => docker::create::check(&request)?,
         }
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         Ok(())

@@ -74,7 +74,7 @@ fn yaml_reads_as_measured() {
         let (Some(text), Some(expression)) = (row["config_yaml"].as_str(), row["expr"].as_str()) else { continue };
         let config = yaml::parse(text).unwrap().to_json();
         let config = config.as_object().unwrap();
-        let scope = Scope { config, secrets: &secrets, arguments: None };
+        let scope = Scope { config, secrets: &secrets, arguments: None, references: None };
         let value = evaluate(expression, &scope).unwrap();
         let read: String = value
             .segments()

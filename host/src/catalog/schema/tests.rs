@@ -161,3 +161,27 @@ fn only_the_first_complaints_are_told() {
     let required: Vec<String> = (0..50).map(|index| format!("k{index}")).collect();
     assert_eq!(complaints(json!({"required": required}), json!({})).len(), MAX_COMPLAINTS);
 }
+
+#[test]
+fn a_setting_that_nobody_made_has_a_default_is_optional_or_is_needed() {
+    let schemas = [
+        json!({"name": "first", "description": "says nothing"}),
+        json!({"required": ["host", "nested"], "properties": {
+            "host": {"type": "string"},
+            "port": {"type": "integer", "default": 80},
+            "flat.key": {"default": true},
+            "nested": {"required": ["id"], "default": {"level": 3}, "properties": {"id": {}, "level": {}, "other": {}}},
+            "loose": {"properties": {"a": {}}},
+        }}),
+    ];
+    let of = |path: &str| unset(&schemas, &path.split('.').collect::<Vec<_>>());
+    assert_eq!(of("host"), Unset::Needed);
+    assert_eq!(of("port"), Unset::Default(json!(80)));
+    assert_eq!(of("flat.key"), Unset::Default(json!(true)));
+    assert_eq!(of("nested.id"), Unset::Needed);
+    assert_eq!(of("nested.level"), Unset::Default(json!(3)));
+    assert_eq!(of("nested.other"), Unset::Optional);
+    assert_eq!(of("loose.a"), Unset::Optional);
+    assert_eq!(of("unknown"), Unset::Optional);
+    assert_eq!(unset(&schemas[..1], &["host"]), Unset::Needed, "no schema says what is required");
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use super::super::options::CatalogOptions;
 use super::ServerOptions;
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::catalog::enabled;
@@ -88,7 +89,7 @@ fn catalogs(
         singles.push(name.clone());
         more.push(catalog.clone());
     }
-    Ok((merged(own, &flags(options), more)?, singles))
+    Ok((merged(own, &flags(&options.catalogs), more)?, singles))
 }
 
 /// The catalogs in these files, or the user's own, as one.
@@ -117,7 +118,15 @@ fn merged(own: &OwnFiles, flags: &CatalogFlags<'_>, more: Vec<Catalog>) -> anyho
     Ok(Catalog::merge(catalogs))
 }
 
-fn flags(options: &ServerOptions) -> CatalogFlags<'_> {
+/// The catalogs of flags, or the user's own, as one.
+///
+/// # Errors
+/// If one that is named cannot be used, or there is none.
+pub(crate) fn of_options(options: &CatalogOptions, own: &OwnFiles) -> anyhow::Result<Catalog> {
+    merged(own, &flags(options), Vec::new())
+}
+
+fn flags(options: &CatalogOptions) -> CatalogFlags<'_> {
     CatalogFlags {
         catalogs: &options.catalog,
         additional: &options.additional_catalog,
@@ -128,9 +137,9 @@ fn flags(options: &ServerOptions) -> CatalogFlags<'_> {
 /// The files that say which servers there are and how they are configured, those of the user's own included that are
 /// not there yet.
 pub(in crate::cli) fn files(options: &ServerOptions, own: &OwnFiles) -> Vec<PathBuf> {
-    let catalogs = own.catalogs(&flags(options)).unwrap_or_default().into_iter().map(|file| file.path);
+    let catalogs = own.catalogs(&flags(&options.catalogs)).unwrap_or_default().into_iter().map(|file| file.path);
     let mut files: Vec<PathBuf> = catalogs.filter(|path| path.as_os_str() != SAMPLE_CATALOG).collect();
-    if options.catalog.is_empty() || options.use_configured_catalogs {
+    if options.catalogs.catalog.is_empty() || options.catalogs.use_configured_catalogs {
         // A new catalog changes the directory.
         files.extend(own.root().map(|root| root.join("catalogs")));
     }

@@ -1,7 +1,6 @@
 //! The arguments of `gateway run`, and which combinations make no sense.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -51,8 +50,6 @@ pub(in crate::cli) struct Arguments {
     pub(super) limits: Limits,
     #[command(flatten)]
     pub(super) deployment: Deployment,
-    #[command(flatten)]
-    cluster: Cluster,
     #[command(flatten)]
     absent: Absent,
     /// Show what would be created and stop. Needs no engine and reads no secret's text into the output
@@ -135,41 +132,6 @@ pub(super) struct Deployment {
     pub(super) prestarted: bool,
 }
 
-/// What only another provisioner uses.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Cluster (ignored, with a warning, by the provisioner `docker`)")]
-struct Cluster {
-    /// The kubeconfig file
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The context in it
-    #[arg(long, value_name = "NAME")]
-    kube_context: Option<String>,
-    /// The namespace of pods and objects. Default: default
-    #[arg(long, value_name = "NAME", value_parser = label)]
-    namespace: Option<String>,
-    /// Where secrets come from
-    #[arg(long, value_enum, value_name = "SOURCE")]
-    cluster_secret_provider: Option<Provider>,
-    /// The Secret that has them. Default: mcp-gateway-secrets
-    #[arg(long, value_name = "NAME", value_parser = subdomain)]
-    cluster_secret_name: Option<String>,
-    /// Where configuration comes from
-    #[arg(long, value_enum, value_name = "SOURCE")]
-    cluster_config_provider: Option<Provider>,
-    /// The ConfigMap that has it. Default: mcp-gateway-config
-    #[arg(long, value_name = "NAME", value_parser = subdomain)]
-    cluster_config_name: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Provider {
-    /// The secret store and configuration files of this machine
-    DockerEngine,
-    /// Objects that are in the cluster already
-    Cluster,
-}
-
 /// Flags of the existing gateway that cannot be honoured here: given, they are errors that say why.
 #[derive(Args, Debug)]
 struct Absent {
@@ -230,19 +192,7 @@ impl Arguments {
 
     /// Which flags have no effect with the provisioner in use, in a sentence.
     pub(super) fn ignored(&self) -> Option<String> {
-        let cluster = &self.cluster;
-        let flags = [
-            ("--kubeconfig", cluster.kubeconfig.is_some()),
-            ("--kube-context", cluster.kube_context.is_some()),
-            ("--namespace", cluster.namespace.is_some()),
-            ("--cluster-secret-provider", cluster.cluster_secret_provider.is_some()),
-            ("--cluster-secret-name", cluster.cluster_secret_name.is_some()),
-            ("--cluster-config-provider", cluster.cluster_config_provider.is_some()),
-            ("--cluster-config-name", cluster.cluster_config_name.is_some()),
-        ];
-        let given: Vec<&str> = flags.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
-        let named = given.join(", ");
-        (!given.is_empty()).then(|| format!("{named} without effect: only the provisioner `kubernetes` uses it"))
+        self.servers.cluster.ignored().filter(|_| !self.servers.uses_cluster())
     }
 
     /// Whether files are followed.
@@ -261,23 +211,4 @@ impl Clients {
 
 fn is_in_container() -> bool {
     std::env::var(IN_CONTAINER).is_ok_and(|value| value == "1")
-}
-
-/// A name as DNS labels are.
-fn label(text: &str) -> Result<String, String> {
-    let wrong = "write at most 63 letters a-z, digits and `-`, with a letter or digit at both ends";
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = text.bytes().next().is_some_and(is_plain) && text.bytes().next_back().is_some_and(is_plain);
-    let fits = text.len() <= 63 && text.bytes().all(|byte| is_plain(byte) || byte == b'-');
-    if ends && fits { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
-}
-
-/// A name as objects of a cluster have: labels with dots between them.
-fn subdomain(text: &str) -> Result<String, String> {
-    match text.len() <= 253 && text.split('.').all(|part| label(part).is_ok()) {
-        true => Ok(text.to_owned()),
-        false => {
-            Err("write at most 253 letters a-z, digits, `-` and `.`, with a letter or digit at both ends".to_owned())
-        }
-    }
 }

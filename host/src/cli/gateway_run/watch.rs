@@ -1,7 +1,6 @@
 //! `--watch`: follows the files that say which servers there are, and lets the gateway change with them.
-//!
-//! Files are looked at twice a second rather than watched through the system: that works on every file system, for
-//! files that are replaced, linked or mounted, and for files that are not there yet.
+
+mod bell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,57 +9,67 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
+use self::bell::Bell;
 use crate::cli::sources::{Loaded, Sources};
 use crate::gateway::Gateway;
 use crate::provision::sandboxed::SandboxedProvisioner;
 
-/// How often files are looked at.
-const INTERVAL: Duration = Duration::from_millis(500);
 /// How long files must stay as they are before they are read: editors write in steps.
 const SETTLED: Duration = Duration::from_millis(200);
 
 /// What tells one version of a file from the next; none if it is not there.
 type Version = Option<(Option<SystemTime>, u64, u64)>;
 
-/// Says so when a policy file changes, appears or goes, for ever. Policies are read at start: what runs was judged by
-/// them, and a gateway that began under one must not go on under another without anybody's doing.
-pub(super) async fn watch_policies(files: Vec<PathBuf>) {
-    let mut seen = versions(&files).await;
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        let now = versions(&files).await;
-        for (file, _) in files.iter().zip(now.iter().zip(&seen)).filter(|(_, (now, seen))| now != seen) {
-            tracing::warn!(
-                "policy `{}` changed; this gateway goes on with what it read at its start; restart it to use the change",
-                file.display()
-            );
-        }
-        seen = now;
-    }
-}
+/// Files and what they are like now.
+type Seen = BTreeMap<PathBuf, Version>;
 
 /// Follows the sources for ever.
-pub(super) async fn watch(sources: Sources, gateway: Gateway, provisioner: Arc<SandboxedProvisioner>, first: Loaded) {
+///
+/// Policies are read at start, and `policies` are the files of which it is only said that they changed: what runs was
+/// judged by what they were, and a gateway that began under one must not go on under another without anybody's doing.
+pub(super) async fn watch(
+    sources: Sources,
+    policies: Vec<PathBuf>,
+    gateway: Gateway,
+    provisioner: Arc<SandboxedProvisioner>,
+    first: Loaded,
+) {
     let mut configuration = configurations(&first);
-    let files = sources.files();
-    let mut seen = versions(&files).await;
+    let mut bell = Bell::new();
+    let mut seen;
+    let look = async |bell| look(bell, &sources, &policies).await;
+    (bell, seen) = look(bell).await;
     loop {
-        tokio::time::sleep(INTERVAL).await;
-        let mut now = versions(&files).await;
+        bell.rings().await;
+        let mut now;
+        (bell, now) = look(bell).await;
         if now == seen {
             continue;
         }
         loop {
             tokio::time::sleep(SETTLED).await;
-            let next = versions(&files).await;
+            let next;
+            (bell, next) = look(bell).await;
             if next == now {
                 break;
             }
             now = next;
         }
-        let changed = files.iter().zip(now.iter().zip(&seen)).filter(|(_, (now, seen))| now != seen);
-        let changed: Vec<String> = changed.map(|(file, _)| file.display().to_string()).collect();
-        seen.clone_from(&now);
+        let is_same = |file: &&PathBuf| now.get(*file) == seen.get(*file);
+        let changed: BTreeSet<&PathBuf> = now.keys().chain(seen.keys()).filter(|file| !is_same(file)).collect();
+        let (rules, changed): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            changed.into_iter().partition(|file| policies.contains(file));
+        for file in rules {
+            tracing::warn!(
+                "policy `{}` changed; this gateway goes on with what it read at its start; restart it to use the change",
+                file.display()
+            );
+        }
+        let changed: Vec<String> = changed.into_iter().map(|file| file.display().to_string()).collect();
+        seen = now;
+        if changed.is_empty() {
+            continue;
+        }
         let files = changed.join(", ");
         match sources.load() {
             Ok(loaded) => {
@@ -89,11 +98,21 @@ fn configurations(loaded: &Loaded) -> BTreeMap<String, Arc<Map<String, Value>>> 
     loaded.settings.iter().map(|server| (server.name.clone(), Arc::clone(&server.config))).collect()
 }
 
-/// All at once on one thread: a file may be far away, and an idle gateway should wake up as little as possible.
-async fn versions(files: &[PathBuf]) -> Vec<Version> {
-    let files = files.to_vec();
-    let looked = tokio::task::spawn_blocking(move || files.iter().map(|file| version(file)).collect());
-    looked.await.unwrap_or_default()
+/// Looks at the files, which may be others than before, and sees to it that the bell rings for each of them. On a
+/// thread where that may take long: a file may be far away.
+async fn look(bell: Bell, sources: &Sources, policies: &[PathBuf]) -> (Bell, Seen) {
+    let (sources, policies) = (sources.clone(), policies.to_vec());
+    let work = move || {
+        let mut bell = bell;
+        let files = [sources.files(), policies].concat();
+        // In this order: what changes after it was looked at rings.
+        bell.follow(&files);
+        let seen =
+            files.into_iter().map(|file| (version(&file), file)).map(|(version, file)| (file, version)).collect();
+        (bell, seen)
+    };
+    // Without a bell after a panic, which nothing in it should cause, files are still looked at.
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| (Bell::new(), Seen::new()))
 }
 
 fn version(file: &Path) -> Version {

@@ -114,9 +114,11 @@ fn agreed(name: &str, grants: &Grants) -> anyhow::Result<bool> {
 
 /// The name of a file as that of a provisioner.
 fn name_of(file: &Path) -> anyhow::Result<String> {
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().to_lowercase().replace(['.', ' '], "-"));
-    stem.filter(|stem| check_name(stem).is_ok())
-        .with_context(|| format!("`{}` gives no name; choose one with `--name`", file.display()))
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase().replace(['.', ' '], "-");
+    match check_name(&stem) {
+        Ok(()) => Ok(stem),
+        Err(reason) => bail!("`{}` gives no name: {reason}; choose one with `--name`", file.display()),
+    }
 }
 
 /// What the environment calls the user.

@@ -1,4 +1,4 @@
-//! `docker-mcp provisioner ls`: what can be named after `--provisioner`.
+//! `docker-mcp provisioner ls`: what can be named after `--provisioner`, and the mapping that comes with them.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::Status;
 use super::super::assemble::{home, policies};
-use super::{Format, built_in, short, store};
+use super::{BUILT_IN, Format, built_in, short, store};
 use crate::policy::effect::Effect;
 use crate::policy::grants::Grants;
 use crate::sandbox::component::digest;
@@ -28,13 +28,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let loaded = policies(&arguments.policy, home().as_deref())?;
     let effect = |grants: &Grants, digest: &str, builtin| Effect::of(grants, &loaded.policies, digest, builtin);
     let (mut rows, mut effects) = (Vec::new(), Vec::new());
-    if let Some((bytes, grants)) = built_in("docker") {
+    for name in BUILT_IN {
+        let Some((bytes, grants)) = built_in(name) else { continue };
         let digest = digest(bytes);
+        let effect = effect(&grants, &digest, Some(name));
         rows.push(json!({
-            "name": "docker", "digest": digest, "bytes": bytes.len(), "from": "built in",
-            "grants": grants.names(), "policies": effect(&grants, &digest, Some("docker")),
+            "name": name, "digest": digest, "bytes": bytes.len(), "from": "built in",
+            "grants": grants.names(), "policies": effect,
         }));
-        effects.push(effect(&grants, &digest, Some("docker")));
+        effects.push(effect);
     }
     for (name, installed) in &lock.provisioners {
         let effect = effect(&installed.grants, &installed.digest, None);

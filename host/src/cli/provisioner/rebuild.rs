@@ -56,6 +56,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     for (constant, _, guest) in guests::builtins() {
         let (name, built_in) = match constant {
             "DOCKER" => ("docker", builtin::DOCKER),
+            "KUBERNETES" => ("kubernetes", builtin::KUBERNETES),
+            "CLUSTER_MAPPING" => ("cluster-mapping", builtin::CLUSTER_MAPPING),
             _ => ("sample", builtin::SAMPLE_SERVER),
         };
         eprintln!("building `{}` …", guest.package);

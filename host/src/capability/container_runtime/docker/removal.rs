@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::error::{self, Step};
-use super::streams::SharedInput;
+use crate::capability::container_runtime::input::SharedInput;
 use crate::session::Asking;
 
 /// How long a server may take to end after its standard input was closed.

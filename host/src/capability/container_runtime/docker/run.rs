@@ -17,8 +17,8 @@ use super::client::Client;
 use super::error::Step;
 use super::removal::Ward;
 use super::start::{self, Prepared, abandoned};
-use super::streams::SharedInput;
 use super::texts::Texts;
+use crate::capability::container_runtime::input::SharedInput;
 use crate::capability::container_runtime::{Captured, Completed, Request, RunLimits, RuntimeError};
 
 /// How long output may still arrive after the process has ended.

@@ -6,7 +6,7 @@ use crate::capability::container_runtime::StderrTail;
 const LINE_BYTES: usize = 4096;
 
 /// Splits standard error into lines.
-pub(super) struct StderrLog {
+pub(in crate::capability::container_runtime) struct StderrLog {
     server: String,
     tail: StderrTail,
     line: Vec<u8>,
@@ -14,12 +14,12 @@ pub(super) struct StderrLog {
 }
 
 impl StderrLog {
-    pub(super) fn new(server: &str, tail: StderrTail) -> Self {
+    pub(in crate::capability::container_runtime) fn new(server: &str, tail: StderrTail) -> Self {
         Self { server: server.to_owned(), tail, line: Vec::new(), cut: false }
     }
 
     /// Takes bytes in, and logs the lines that they complete.
-    pub(super) fn extend(&mut self, bytes: &[u8]) {
+    pub(in crate::capability::container_runtime) fn extend(&mut self, bytes: &[u8]) {
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             let room = LINE_BYTES.saturating_sub(self.line.len());
@@ -32,7 +32,7 @@ impl StderrLog {
     }
 
     /// Logs a last line that has no end.
-    pub(super) fn finish(mut self) {
+    pub(in crate::capability::container_runtime) fn finish(mut self) {
         if !self.line.is_empty() {
             self.emit();
         }

@@ -1,0 +1,8 @@
+//! Generated from `wit/`. All unsafe code of this component is here.
+#![allow(missing_docs, clippy::all)]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "cluster-mapping",
+    generate_all,
+});

@@ -1,0 +1,290 @@
+//! Running a tool to its end, in a pod of its own.
+//!
+//! The tool is started by the gateway's runner, which gives both streams byte for byte and the exit code at once. That
+//! needs to know what the image runs. Where its registry cannot be asked, or no runner fits the nodes, the cluster starts
+//! the image as it is, and the output comes from the log of the pod; most clusters do not keep the streams apart there.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::AsyncReadExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::oneshot;
+
+use super::Backend;
+use super::attach::{Attached, End, Piece};
+use super::client::QUICK;
+use super::error::{self, Step};
+use super::failure::Ended;
+use super::pod::CONTAINER;
+use super::removal::Ward;
+use super::runner::{Nonce, Reported, Started};
+use super::start::{self, Connected, How, Made, abandoned};
+use super::watch::{self, Followed};
+use crate::capability::container_runtime::{Captured, Completed, Request, RunLimits, RuntimeError};
+
+/// How long the cluster may take to say how a container ended.
+const ENDED: Duration = Duration::from_secs(10);
+/// How much longer than a tool the cluster lets its pod live, for pulling its image.
+const SPARE: Duration = Duration::from_secs(20 * 60);
+/// What the scheduler says of nodes of the wrong kind.
+const WRONG_NODES: &str = "node affinity/selector";
+
+/// Runs a tool to its end, inside the limits.
+pub(super) async fn run(
+    backend: Arc<Backend>,
+    request: Request,
+    input: Vec<u8>,
+    limits: RunLimits,
+) -> Result<Completed, RuntimeError> {
+    let (mut answer, outcome) = oneshot::channel();
+    let reaper = backend.reaper.clone();
+    drop(reaper.spawn(async move {
+        let outcome = loop {
+            let started = match runner(&backend, &request).await {
+                Ok(started) => started,
+                Err(error) => break Err(error),
+            };
+            let architecture = started.as_ref().map(|started| started.architecture);
+            let stdin = started.is_some() || !input.is_empty();
+            let how = How { started, stdin, deadline: Some(deadline(&backend, limits.time)) };
+            let Made { lease, ward, mut followed } =
+                match start::create(&backend, &request, how, &|| answer.is_closed()).await {
+                    Ok(made) => made,
+                    Err(error) => break Err(error),
+                };
+            let patience = backend.settings.start_timeout;
+            let work = async {
+                match architecture {
+                    Some(_) => with_runner(&ward, &mut followed, patience, &input, limits).await,
+                    None => with_log(&backend, &ward, &mut followed, patience, &input, limits).await,
+                }
+            };
+            let outcome = tokio::select! {
+                () = answer.closed() => return drop(lease),
+                outcome = work => outcome,
+            };
+            match (outcome, architecture) {
+                // The nodes are of another kind than the runner.
+                (Err(RuntimeError::Unavailable(reason)), Some(architecture))
+                    if reason.contains(WRONG_NODES)
+                        && !backend.settings.node_selector.contains_key("kubernetes.io/arch") =>
+                {
+                    backend.runner.rule_out(architecture);
+                    lease.release().await;
+                }
+                (Err(RuntimeError::TimedOut { what, seconds }), _) if what.is_empty() => {
+                    lease.release().await;
+                    break Err(RuntimeError::TimedOut { what: of(&request), seconds });
+                }
+                // It has ended; its lease removes it in the background.
+                (outcome, _) => break outcome,
+            }
+        };
+        let _ = answer.send(outcome);
+    }));
+    outcome.await.unwrap_or_else(|_| Err(abandoned()))
+}
+
+/// What took too long.
+fn of(request: &Request) -> String {
+    match &request.identity.tool {
+        Some(tool) => format!("tool `{tool}` of server `{}`", request.identity.server),
+        None => format!("a container of server `{}`", request.identity.server),
+    }
+}
+
+/// After how many seconds the cluster itself ends the pod, should the gateway not.
+fn deadline(backend: &Backend, time: Duration) -> i64 {
+    let own = i64::try_from((time + SPARE).as_secs()).unwrap_or(i64::MAX);
+    super::objects::deadline(&backend.settings).map_or(own, |set| set.min(own))
+}
+
+/// What the runner has to start. None if it cannot be used, which is said once for each image.
+async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>, RuntimeError> {
+    let image = &request.spec.image;
+    let cluster = backend.cluster().await?;
+    let Some(architecture) = backend.runner.now(&backend.settings.node_selector) else {
+        tracing::debug!(image, "there is no runner for the cluster's kind of processor");
+        return Ok(None);
+    };
+    let (inspected, config_map) = tokio::join!(
+        backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets),
+        backend.session.runner(cluster),
+    );
+    let config_map = config_map?.to_owned();
+    let inspected = match inspected {
+        Ok(inspected) => inspected,
+        Err(reason) => {
+            tracing::debug!(image, %reason, "the image cannot be looked at, so the cluster starts it as it is");
+            return Ok(None);
+        }
+    };
+    if inspected.entry_point.is_empty() && inspected.arguments.is_empty() && request.spec.command.is_empty() {
+        return Err(RuntimeError::Invalid(format!(
+            "image `{image}` has no entry point and no command; give the tool a `command`"
+        )));
+    }
+    Ok(Some(Started {
+        config_map,
+        architecture,
+        image: inspected.pinned.clone(),
+        entry_point: inspected.entry_point.clone(),
+        arguments: inspected.arguments.clone(),
+    }))
+}
+
+/// Stands for the tool's name where that is not known.
+fn timed_out(limit: Duration) -> RuntimeError {
+    RuntimeError::TimedOut { what: String::new(), seconds: limit.as_secs() }
+}
+
+async fn with_runner(
+    ward: &Ward,
+    followed: &mut Followed,
+    patience: Duration,
+    input: &[u8],
+    limits: RunLimits,
+) -> Result<Completed, RuntimeError> {
+    let nonce = Nonce::new()?;
+    let Attached { mut output, input: mut target } = match start::connect(ward, followed, patience).await? {
+        Connected::Attached(attached) => attached,
+        Connected::Ended(ended) => return Err(unexpected(&ended.to_string())),
+    };
+    let feed = async {
+        // A process need not read: what it does not take is given up when it ends.
+        if target.write_all(nonce.bytes()).await.is_ok() && target.write_all(input).await.is_ok() {
+            let _ = target.shutdown().await;
+        }
+        std::future::pending::<Infallible>().await
+    };
+    let mut stdout = Reported::new(nonce, limits.output_bytes);
+    let mut stderr = Reported::new(nonce, limits.output_bytes);
+    let collect = async {
+        loop {
+            match output.next().await {
+                Ok(Piece::Stdout(bytes)) => stdout.extend(&bytes),
+                Ok(Piece::Stderr(bytes)) => stderr.extend(&bytes),
+                Err(end) => return Some(end),
+            }
+            if stdout.code().is_some() && stderr.code().is_some() {
+                return None;
+            }
+        }
+    };
+    let collected = tokio::select! {
+        collected = tokio::time::timeout(limits.time, collect) => collected,
+        never = feed => match never {},
+    };
+    let exit_code = match (collected, stdout.code().or(stderr.code())) {
+        (Err(_), _) => return Err(timed_out(limits.time)),
+        (Ok(None), Some(code)) => code,
+        // The whole container was killed, or the connection broke.
+        (Ok(end), _) => match watch::ended(followed, ENDED).await {
+            Some(ended) => ended.code,
+            None => {
+                let reason = match end {
+                    Some(End::Broken(reason)) => reason,
+                    _ => "the streams ended before the tool".to_owned(),
+                };
+                return Err(unexpected(&reason));
+            }
+        },
+    };
+    Ok(Completed { exit_code, stdout: stdout.finish(), stderr: stderr.finish() })
+}
+
+fn unexpected(reason: &str) -> RuntimeError {
+    RuntimeError::Engine(format!("the tool's pod was lost before the tool had ended: {reason}"))
+}
+
+async fn with_log(
+    backend: &Backend,
+    ward: &Ward,
+    followed: &mut Followed,
+    patience: Duration,
+    input: &[u8],
+    limits: RunLimits,
+) -> Result<Completed, RuntimeError> {
+    let ended = match input.is_empty() {
+        true => start::runs(ward, followed, patience).await?,
+        false => match start::connect(ward, followed, patience).await? {
+            Connected::Ended(ended) => Some(ended),
+            Connected::Attached(Attached { mut output, input: mut target }) => {
+                let feed = async {
+                    if target.write_all(input).await.is_ok() {
+                        let _ = target.shutdown().await;
+                    }
+                    std::future::pending::<Infallible>().await
+                };
+                let drain = async { while output.next().await.is_ok() {} };
+                tokio::select! {
+                    drained = tokio::time::timeout(limits.time, drain) => drained.map_err(|_| timed_out(limits.time))?,
+                    never = feed => match never {},
+                }
+                None
+            }
+        },
+    };
+    let ended: Option<Ended> = match ended {
+        Some(ended) => Some(ended),
+        None => watch::ended(followed, limits.time).await,
+    };
+    let Some(ended) = ended else { return Err(timed_out(limits.time)) };
+    let (stdout, stderr) = logged(backend, ward, limits.output_bytes).await?;
+    Ok(Completed { exit_code: ended.code, stdout, stderr })
+}
+
+/// What a container wrote, from its log: the streams apart where the cluster can do that, else all as standard output.
+async fn logged(backend: &Backend, ward: &Ward, limit: usize) -> Result<(Captured, Captured), RuntimeError> {
+    if backend.split_logs.get().is_none_or(|split| *split) {
+        match tokio::try_join!(log(ward, Some("Stdout"), limit), log(ward, Some("Stderr"), limit)) {
+            Ok(both) => {
+                let _ = backend.split_logs.set(true);
+                return Ok(both);
+            }
+            // A parameter that it does not know.
+            Err(error) if matches!(error::status(&error), Some(400 | 422)) => {
+                if backend.split_logs.set(false).is_ok() {
+                    tracing::warn!(
+                        "the registry of a tool's image cannot be asked what the image runs, and this cluster does not keep \
+                         standard output and error apart in its logs: both come as standard output"
+                    );
+                }
+            }
+            Err(error) => return Err(ward.cluster().error(&error, Step::new("get", "pods/log", ward.name()))),
+        }
+    }
+    match log(ward, None, limit).await {
+        Ok(all) => Ok((all, Captured::default())),
+        Err(error) => Err(ward.cluster().error(&error, Step::new("get", "pods/log", ward.name()))),
+    }
+}
+
+/// Reads a log to its end.
+async fn log(ward: &Ward, stream: Option<&str>, limit: usize) -> Result<Captured, kube::Error> {
+    let cluster = ward.cluster();
+    let path = Pod::url_path(&(), Some(cluster.namespace()));
+    let stream = stream.map(|stream| format!("&stream={stream}")).unwrap_or_default();
+    let uri = format!("{path}/{}/log?container={CONTAINER}{stream}", ward.name());
+    let request = http::Request::get(uri).body(Vec::new()).map_err(kube::Error::HttpError)?;
+    let read = async {
+        let mut text = std::pin::pin!(cluster.client().request_stream(request).await?);
+        let mut captured = Captured::default();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let count = text.read(&mut buffer).await.map_err(kube::Error::ReadEvents)?;
+            match buffer.get(..count) {
+                Some([]) | None => return Ok(captured),
+                Some(bytes) => captured.extend(bytes, limit),
+            }
+        }
+    };
+    match tokio::time::timeout(QUICK, read).await {
+        Ok(read) => read,
+        Err(_) => Err(kube::Error::ReadEvents(std::io::ErrorKind::TimedOut.into())),
+    }
+}

@@ -1,0 +1,358 @@
+//! From a request to a pod that runs with its streams attached.
+//!
+//! The steps run in a task of the reaper, so that a caller who goes away in the middle of a request to the cluster does
+//! not leave behind what that request makes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
+use kube::api::{Api, PostParams, WatchEvent, WatchParams};
+use provisioning_core::Network;
+use provisioning_core::text::one_line;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Backend;
+use super::attach::{self, Attached};
+use super::client::{Cluster, QUICK};
+use super::error::{self, MESSAGE, Step};
+use super::failure::{self, Ended, State};
+use super::names;
+use super::objects::{self, Draft, Manner, Objects};
+use super::removal::{Birth, Kind, Ward};
+use super::runner::Started;
+use super::streams::{self, Subject};
+use super::watch::{self, Followed, Sight};
+use crate::capability::container_runtime::{Request, Running, RuntimeError};
+use crate::lease::Lease;
+
+/// How long creating an object may take, with what admission asks others.
+const SLOW: Duration = Duration::from_secs(60);
+/// How long a pull may take.
+const PULL: Duration = Duration::from_secs(15 * 60);
+/// After how long it is looked closer at a pod that does not run.
+const LOOK_CLOSER: Duration = Duration::from_secs(1);
+/// How long no node may have room where there is no time for a new node anyway.
+const NO_ROOM: Duration = Duration::from_secs(2);
+/// How much time there must be for it to be worth waiting for a new node.
+const NEW_NODE: Duration = Duration::from_secs(60);
+/// How long the cluster may take to say how a container ended that cannot be attached to.
+const ENDED: Duration = Duration::from_secs(5);
+
+/// Starts a server and hands over its streams.
+pub(super) async fn start(backend: Arc<Backend>, request: Request) -> Result<Running, RuntimeError> {
+    let (answer, outcome) = oneshot::channel();
+    let reaper = backend.reaper.clone();
+    drop(reaper.spawn(async move {
+        let mut answer = answer;
+        let how = How { started: None, stdin: true, deadline: objects::deadline(&backend.settings) };
+        let started = match create(&backend, &request, how, &|| answer.is_closed()).await {
+            Ok(made) => tokio::select! {
+                started = finish(made, &request, backend.settings.start_timeout) => started,
+                // Nobody waits any more: what was made is dropped with the work.
+                () = answer.closed() => return,
+            },
+            Err(error) => Err(error),
+        };
+        // If nobody waits any more, dropping the answer removes the server.
+        let _ = answer.send(started);
+    }));
+    outcome.await.unwrap_or_else(|_| Err(abandoned()))
+}
+
+/// Waits for a server that was asked for.
+async fn finish(mut made: Made, request: &Request, limit: Duration) -> Result<Running, RuntimeError> {
+    let subject = made.subject(&request.identity.server);
+    match connect(&made.ward, &mut made.followed, limit).await? {
+        Connected::Attached(Attached { output, input }) => {
+            let (streams, input) = streams::split(output, input, subject);
+            made.ward.set_input(input);
+            Ok(Running { lease: made.lease, streams })
+        }
+        Connected::Ended(_) => Ok(Running { lease: made.lease, streams: streams::of_ended(subject) }),
+    }
+}
+
+/// How a pod is to be made.
+pub(super) struct How {
+    pub(super) started: Option<Started>,
+    pub(super) stdin: bool,
+    pub(super) deadline: Option<i64>,
+}
+
+/// A pod that was asked for and is on its way.
+pub(super) struct Made {
+    pub(super) lease: Lease,
+    pub(super) ward: Arc<Ward>,
+    pub(super) followed: Followed,
+}
+
+impl Made {
+    pub(super) fn subject(&self, server: &str) -> Subject {
+        Subject {
+            cluster: self.ward.cluster().clone(),
+            name: self.ward.name().to_owned(),
+            server: server.to_owned(),
+            followed: self.followed.clone(),
+            released: self.ward.released().clone(),
+            finished: self.ward.finished().clone(),
+        }
+    }
+}
+
+/// Creates a server's objects, the pod last.
+pub(super) async fn create(
+    backend: &Backend,
+    request: &Request,
+    how: How,
+    is_abandoned: &(dyn Fn() -> bool + Send + Sync),
+) -> Result<Made, RuntimeError> {
+    let name = names::unique(&request.identity.server)?;
+    let draft = Draft::new(&name, request)?;
+    let cluster = backend.cluster().await?;
+    let (contents, owner) = tokio::join!(draft.contents(backend.secrets.as_ref()), backend.session.owner(cluster));
+    let (contents, owner) = (contents?, Some(owner?));
+    let How { started, stdin, deadline } = how;
+    let manner = Manner { settings: &backend.settings, owner, started, stdin, deadline };
+    let Objects { pod, secret, config_map, claims } = draft.objects(&contents, manner)?;
+    drop(contents);
+    let ward = Ward::new(cluster.clone(), name.clone());
+    let lease = backend.reaper.lease(name.clone(), {
+        let ward = Arc::clone(&ward);
+        move || ward.remove()
+    });
+    let followed = backend.session.pods(cluster).await?.follow(&name);
+    if is_abandoned() {
+        return Err(abandoned());
+    }
+    let secret = async { if let Some(secret) = &secret { ask(&ward, Kind::Secret, secret).await } else { Ok(()) } };
+    let config_map =
+        async { if let Some(map) = &config_map { ask(&ward, Kind::ConfigMap, map).await } else { Ok(()) } };
+    let network = async {
+        match request.spec.network {
+            Network::None => backend.session.no_network(cluster).await,
+            Network::Declared => Ok(()),
+        }
+    };
+    let claims = futures::future::try_join_all(claims.iter().map(|wanted| claim(cluster, wanted)));
+    tokio::try_join!(secret, config_map, network, claims)?;
+    if is_abandoned() {
+        return Err(abandoned());
+    }
+    ask(&ward, Kind::Pod, &pod).await?;
+    Ok(Made { lease, ward, followed })
+}
+
+/// Sends a create request and keeps account of whether there may be an object now.
+async fn ask<K>(ward: &Ward, kind: Kind, object: &K) -> Result<(), RuntimeError>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
+{
+    let cluster = ward.cluster();
+    let step = Step::new("create", kind.resource(), ward.name());
+    ward.set(kind, Birth::Asked);
+    let api = cluster.api::<K>();
+    match tokio::time::timeout(SLOW, api.create(&PostParams::default(), object)).await {
+        Ok(Ok(_)) => ward.set(kind, Birth::Made),
+        // Nobody else takes this name: an earlier attempt of the same request arrived.
+        Ok(Err(error)) if error::status(&error) == Some(409) && is_ours(&error) => ward.set(kind, Birth::Made),
+        Ok(Err(error)) => {
+            if error::is_answer(&error) {
+                ward.set(kind, Birth::Absent);
+            }
+            return Err(cluster.error(&error, step));
+        }
+        Err(_) => return Err(error::silent(cluster, step, SLOW)),
+    }
+    Ok(())
+}
+
+fn is_ours(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_already_exists())
+}
+
+/// Makes sure that the claim of a named volume is there.
+async fn claim(cluster: &Cluster, wanted: &PersistentVolumeClaim) -> Result<(), RuntimeError> {
+    let api: Api<PersistentVolumeClaim> = cluster.api();
+    let name = wanted.metadata.name.as_deref().unwrap_or_default();
+    let request = async {
+        match api.create(&PostParams::default(), wanted).await {
+            Err(error) if error::status(&error) == Some(409) => Ok(()),
+            other => other.map(drop),
+        }
+    };
+    cluster.call(Step::new("create", "persistentvolumeclaims", name), SLOW, request).await
+}
+
+/// A container that was started.
+pub(super) enum Connected {
+    Attached(Attached),
+    /// It ended before anybody could attach to it.
+    Ended(Ended),
+}
+
+/// Waits until the container runs and attaches to its streams.
+pub(super) async fn connect(ward: &Ward, followed: &mut Followed, limit: Duration) -> Result<Connected, RuntimeError> {
+    if let Some(ended) = runs(ward, followed, limit).await? {
+        return Ok(Connected::Ended(ended));
+    }
+    let cluster = ward.cluster();
+    let attached = tokio::time::timeout(QUICK, attach::attach(cluster, ward.name())).await;
+    let step = Step::new("get", "pods/attach", ward.name());
+    let error = match attached {
+        Ok(Ok(attached)) => return Ok(Connected::Attached(attached)),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(error::silent(cluster, step, QUICK)),
+    };
+    // A container that ended in the meantime cannot be attached to.
+    if !matches!(error::status(&error), Some(401 | 403))
+        && let Some(ended) = watch::ended(followed, ENDED).await
+    {
+        return Ok(Connected::Ended(ended));
+    }
+    Err(cluster.error(&error, step))
+}
+
+/// Waits until the container runs, or has run. What keeps it from that is explained.
+pub(super) async fn runs(ward: &Ward, followed: &mut Followed, limit: Duration) -> Result<Option<Ended>, RuntimeError> {
+    let began = Instant::now();
+    let mut patience = Patience { limit, began, events: Events::Unread, no_room: None };
+    loop {
+        let mut where_ = "waiting for the cluster";
+        match followed.now() {
+            Sight::Unseen => {}
+            Sight::Blind(reason) => return Err(RuntimeError::Denied(reason.to_string())),
+            Sight::Gone => {
+                return Err(RuntimeError::Engine(format!("pod `{}` was deleted by somebody else", ward.name())));
+            }
+            Sight::There(pod) => match failure::judge(&pod, ward.name()) {
+                State::Running => return Ok(None),
+                State::Ended(ended) => return Ok(Some(ended)),
+                State::Failed(error) => return Err(error),
+                State::NotSeenYet(error) => patience.no_room = Some((began, error)),
+                State::Coming(place) => {
+                    where_ = place;
+                    patience.no_room = None;
+                }
+                State::Unschedulable(reason) => patience.unschedulable(ward.name(), reason),
+            },
+        }
+        tokio::select! {
+            () = followed.changed() => {}
+            outcome = patience.wait(ward, where_) => outcome?,
+        }
+    }
+}
+
+/// How long is still waited for a pod, and what is known from the cluster's events.
+struct Patience {
+    limit: Duration,
+    began: Instant,
+    events: Events,
+    /// Since when something is in the way that may go by itself, and what it is.
+    no_room: Option<(Instant, RuntimeError)>,
+}
+
+enum Events {
+    /// It was not looked for them yet.
+    Unread,
+    /// They are being read.
+    Read(futures::stream::BoxStream<'static, Result<WatchEvent<Event>, kube::Error>>, Told),
+    /// They cannot be read, or no more come.
+    Over(Told),
+}
+
+/// What events told.
+#[derive(Clone, Default)]
+struct Told {
+    pulling: bool,
+    warning: Option<String>,
+}
+
+impl Patience {
+    fn unschedulable(&mut self, pod: &str, reason: String) {
+        if self.no_room.is_none() {
+            tracing::warn!(pod, reason, "no node has room for the pod");
+        }
+        let since = self.no_room.take().map_or_else(Instant::now, |(since, _)| since);
+        let text = format!("no node has room for the pod: {reason}; lower `--cpus` or `--memory`, or add nodes");
+        self.no_room = Some((since, RuntimeError::Unavailable(text)));
+    }
+
+    /// Waits until something is known from events. An error when there is nothing to wait for any more.
+    async fn wait(&mut self, ward: &Ward, where_: &str) -> Result<(), RuntimeError> {
+        let told = match &self.events {
+            Events::Unread => Told::default(),
+            Events::Read(_, told) | Events::Over(told) => told.clone(),
+        };
+        let limit = if told.pulling { PULL.max(self.limit) } else { self.limit };
+        let mut until = self.began + limit;
+        if let Some((since, RuntimeError::Unavailable(_))) = &self.no_room
+            && self.limit < NEW_NODE
+        {
+            until = until.min(*since + NO_ROOM);
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {
+                if let Some((_, error)) = self.no_room.take() {
+                    return Err(error);
+                }
+                let detail = told.warning.map(|warning| format!(": {warning}")).unwrap_or_default();
+                let what = format!("starting pod `{}` ({where_}{detail})", ward.name());
+                Err(RuntimeError::TimedOut { what, seconds: limit.as_secs() })
+            }
+            () = self.read(ward) => Ok(()),
+        }
+    }
+
+    /// Reads the next event. Events are only looked for if the pod takes long.
+    async fn read(&mut self, ward: &Ward) {
+        if matches!(self.events, Events::Unread) {
+            tokio::time::sleep_until(self.began + LOOK_CLOSER).await;
+            let api: Api<Event> = ward.cluster().api();
+            let fields = format!("involvedObject.kind=Pod,involvedObject.name={}", ward.name());
+            let params = WatchParams::default().fields(&fields);
+            // From no version on, so that what was before comes first.
+            self.events = match tokio::time::timeout(QUICK, api.watch(&params, "0")).await {
+                Ok(Ok(events)) => Events::Read(events.boxed(), Told::default()),
+                _ => Events::Over(Told::default()),
+            };
+            return;
+        }
+        let Events::Read(events, told) = &mut self.events else { return std::future::pending().await };
+        match events.next().await {
+            Some(Ok(WatchEvent::Added(event) | WatchEvent::Modified(event))) => told.note(&event),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => self.events = Events::Over(told.clone()),
+        }
+    }
+}
+
+impl Told {
+    fn note(&mut self, event: &Event) {
+        match event.reason.as_deref() {
+            Some("Pulling") => {
+                self.pulling = true;
+                tracing::info!(pod = event.involved_object.name, "the cluster pulls the image");
+            }
+            Some("Pulled" | "Failed") => self.pulling = false,
+            _ => {}
+        }
+        if event.type_.as_deref() == Some("Warning") {
+            let message = event.message.as_deref().unwrap_or_default();
+            self.warning = Some(one_line(message.trim(), MESSAGE));
+        }
+    }
+}
+
+/// What a task answers whose caller went away. Nobody reads it.
+pub(super) fn abandoned() -> RuntimeError {
+    RuntimeError::Engine("the pod was abandoned".to_owned())
+}

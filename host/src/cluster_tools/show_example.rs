@@ -1,0 +1,75 @@
+//! `cluster-tools show-example`: the two objects that a server needs.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::{Value as Json, json};
+
+use super::Status;
+use super::apply::{kind_name, manifest};
+use super::extract_data::quoted;
+use super::needs::{Needs, SECRET_PLACEHOLDER, VALUE_PLACEHOLDER};
+use super::options::{Catalogs, select};
+use super::output::Output;
+use provisioning_core::value::ObjectKind;
+
+/// Show the ConfigMap and the Secret that a server needs, with values to replace.
+///
+/// With `--format json` they are objects for `kubectl apply`.
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// The server, by its name in the catalog
+    server: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    catalogs: Catalogs,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
+    let Arguments { server, output, catalogs } = arguments;
+    let catalog = catalogs.load()?;
+    let selected = select(&catalog, std::slice::from_ref(server))?;
+    let needs = Needs::of(selected.iter().map(|(name, entry)| (name.as_str(), *entry)))?;
+    needs.check_keys()?;
+    let config: BTreeMap<&str, &str> = needs
+        .config
+        .iter()
+        .map(|(key, need)| (key.as_str(), need.default.as_deref().unwrap_or(VALUE_PLACEHOLDER)))
+        .collect();
+    let secrets: BTreeMap<&str, &str> = needs.secrets.keys().map(|key| (key.as_str(), SECRET_PLACEHOLDER)).collect();
+    output.line(format!(
+        "Example data for server '{}':
+
+ConfigMap data:
+{}
+
+Secret data:
+{}
+
+Commands to create resources:
+  ./cluster-tools create-configmap my-mcp-config {} default
+  ./cluster-tools create-secret my-mcp-secrets {} default",
+        server.trim(),
+        serde_json::to_string_pretty(&config)?,
+        serde_json::to_string_pretty(&secrets)?,
+        quoted(&config)?,
+        quoted(&secrets)?,
+    ))?;
+    output.document(&json!({
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            example(ObjectKind::ConfigMap, "my-mcp-config", "data", &config),
+            example(ObjectKind::Secret, "my-mcp-secrets", "stringData", &secrets),
+        ],
+    }))?;
+    Ok(Status::Success)
+}
+
+fn example(kind: ObjectKind, name: &str, field: &str, values: &BTreeMap<&str, &str>) -> Json {
+    let mut object = manifest(kind, name);
+    object["kind"] = json!(kind_name(kind));
+    object[field] = json!(values);
+    object
+}
