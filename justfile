@@ -26,7 +26,7 @@ test *ARGUMENTS:
 chaos RUNS='1000':
     DOCKER_MCP_REQUIRE_ENGINE=1 DOCKER_MCP_CHAOS_RUNS={{RUNS}} cargo test --test chaos -- --nocapture
 
-# Fuzz one target (catalog env_file template volume); needs a C++ compiler. Our code has no unsafe part, so that no
+# Fuzz one target (catalog env_file policy specification template volume); needs a C++ compiler. Our code has no unsafe part, so that no
 # sanitizer, and with it no nightly toolchain, is needed
 fuzz TARGET SECONDS='300':
     mkdir -p fuzz/corpus/{{TARGET}}

@@ -150,6 +150,33 @@ async fn a_call_that_a_policy_decided_has_the_rule_with_its_file_and_line() {
 }
 
 #[tokio::test]
+async fn a_component_or_a_server_that_a_policy_refuses_is_there_once_with_the_rule() {
+    for (policy, event, line) in [
+        ("version: 1\ncomponents: {deny: ['builtin:docker']}\n", Kind::Loaded, 2),
+        ("version: 1\n\nservers: {allow: [other]}\n", Kind::Refused, 3),
+    ] {
+        let place = TempDir::new().unwrap();
+        let audit = open(place.path());
+        let world = World::audited_under(policy, docker(), ALL, "s", audit.clone());
+        for _ in 0..3 {
+            // As a gateway asks: whether, and then for real.
+            let admitted = world.provisioner.admit("s");
+            assert_eq!(admitted.is_err(), event == Kind::Refused, "{admitted:?}");
+            assert!(world.provision("s").await.is_err());
+        }
+        audit.close(PATIENCE).await.unwrap().unwrap();
+        let records = read(place.path());
+        let denied: Vec<_> = records.iter().filter(|record| record.decision == Some(Verdict::Denied)).collect();
+        assert_eq!(denied.len(), 1, "{records:?}");
+        assert_eq!((denied[0].event, denied[0].outcome.as_deref()), (event, Some("refused")), "{records:?}");
+        let rule = denied[0].rule.as_ref().unwrap();
+        assert_eq!((rule.file.as_deref(), rule.line), (Some("policy.yaml"), Some(line)), "{rule:?}");
+        assert!(denied[0].error.as_deref().unwrap().contains("policy.yaml:"), "{records:?}");
+        assert!(!records.iter().any(|record| record.event == Kind::Begun), "it was not asked: {records:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_recorded_with_what_was_asked_for_and_what_refused_it() {
     let records = recorded(hostile(), "rename-secret").await;
     let start = records.iter().find(|record| record.decision == Some(Verdict::Denied) && record.server.is_some());

@@ -29,14 +29,14 @@ use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _};
 use docker_mcp::resolve::{NetworkRule, ServerSettings, refusal};
 use docker_mcp::sandbox::Limits;
-use docker_mcp::sandbox::component::Source;
+use docker_mcp::sandbox::component::{Source, digest};
 use docker_mcp::sandbox::engine::Engine;
 use docker_mcp::secrets::{SecretError, SecretStore, SecretText, materialise};
 use docker_mcp::{builtin, catalog};
 use proptest::prelude::*;
-use provisioning_core::Resources;
 use provisioning_core::template::section_name;
 use provisioning_core::volume::{BindRules, TEMPORARY};
+use provisioning_core::{Network, Resources};
 use serde_json::{Map, Value as Json, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -219,12 +219,33 @@ async fn examine(request: &Request) -> Result<(), String> {
     Ok(())
 }
 
-/// Plans a server and its ephemeral tools. An error is why one of them is refused.
+/// A request in one line, with names in the place of values. The number stands for all that the engine would get.
+fn compact(request: &Request) -> String {
+    let spec = &request.spec;
+    let rendered = create::render(request).map_or_else(|error| error.to_string(), |body| body.to_string());
+    let words = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>().join(" ");
+    let parts = [
+        ("image", spec.image.clone()),
+        ("command", words(&mut spec.command.iter().map(ToString::to_string))),
+        ("variables", words(&mut spec.environment.iter().map(|(name, value)| format!("{name}={value}")))),
+        ("volumes", words(&mut spec.volumes.iter().map(|mount| mount.value.to_string()))),
+        ("user", spec.user.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("hosts", words(&mut spec.hosts.iter().map(|host| format!("{}={}", host.name, host.address)))),
+        ("labels", words(&mut spec.labels.iter().map(|(key, text)| format!("{key}={text}")))),
+        ("network", if spec.network == Network::None { "none".to_owned() } else { String::new() }),
+    ];
+    let told = parts.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| format!("{name} {text}"));
+    let told = told.collect::<Vec<_>>().join("; ");
+    format!("{}; #{:.12}", told.escape_debug(), digest(rendered.as_bytes()))
+}
+
+/// Plans a server and its ephemeral tools, and adds a line for each to `lines`. An error is why one of them is refused.
 async fn plan(
     provisioner: &SandboxedProvisioner,
     runtime: &PlanRuntime,
     name: &str,
     entry: &Entry,
+    lines: &mut Vec<String>,
 ) -> Result<(), String> {
     if !entry.is_poci() {
         provisioner.pre_validate(name).await.map_err(|error| error.to_string())?;
@@ -232,6 +253,7 @@ async fn plan(
         match endpoint.map_err(|error| error.to_string())? {
             Endpoint::Container(_) => {
                 let request = runtime.take().remove(0);
+                lines.push(format!("{name}: {}", compact(&request)));
                 assert_eq!(Some(request.spec.image.as_str()), entry.image.as_deref().map(str::trim), "{name}");
                 let set: BTreeSet<&str> = request.spec.environment.iter().map(|(name, _)| name.as_str()).collect();
                 for secret in entry.secrets.iter().filter(|secret| !secret.env.is_empty()) {
@@ -240,6 +262,8 @@ async fn plan(
                 examine(&request).await?;
             }
             Endpoint::Remote(remote) => {
+                let headers = remote.headers.iter().map(|(name, value)| format!("; {name}: {}", value.expose()));
+                lines.push(format!("{name}: remote {}{}", remote.url.expose(), headers.collect::<String>()));
                 let texts = std::iter::once(&remote.url).chain(remote.headers.values());
                 for text in texts.map(SecretText::expose) {
                     assert!(!text.contains("{{") && !text.contains("${"), "{name}: {text}");
@@ -252,7 +276,9 @@ async fn plan(
         let arguments = sample(&Json::Object(tool.parameters.clone())).as_object().cloned().unwrap_or_default();
         let ran = provisioner.run_tool(name, &tool.name, arguments, CancellationToken::new()).await;
         ran.map_err(|error| error.to_string())?;
-        examine(&runtime.take().remove(0)).await?;
+        let request = runtime.take().remove(0);
+        lines.push(format!("{name}, tool {}: {}", tool.name, compact(&request)));
+        examine(&request).await?;
     }
     Ok(())
 }
@@ -268,13 +294,17 @@ async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
     groups.push(("servers", project().0));
     let mut expected: BTreeMap<(&str, &str), &str> =
         REFUSED.iter().map(|(group, server, reason)| ((*group, *server), *reason)).collect();
-    let (mut planned, mut wrong) = (0, Vec::new());
+    let (mut planned, mut wrong, mut lines) = (0, Vec::new(), Vec::new());
     for (group, entries) in &groups {
+        lines.push(format!("# {group}"));
         let reaper = Reaper::new();
         let runtime = Arc::new(PlanRuntime::new("docker", reaper.clone()));
         let provisioner = provisioner(entries, Arc::clone(&runtime), NetworkRule::Open);
         for (name, entry) in entries {
-            let outcome = plan(&provisioner, &runtime, name, entry).await;
+            let outcome = plan(&provisioner, &runtime, name, entry, &mut lines).await;
+            if let Err(reason) = &outcome {
+                lines.push(format!("{name}: refused: {reason}"));
+            }
             match (outcome, expected.remove(&(*group, name.as_str()))) {
                 (Ok(()), None) => planned += 1,
                 (Err(reason), Some(expected)) if reason.contains(expected) => {}
@@ -284,6 +314,23 @@ async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
     }
     assert!(wrong.is_empty() && expected.is_empty(), "{}\nnot met: {expected:#?}", wrong.join("\n"));
     assert!(planned > 700, "only {planned} were planned");
+    golden("plans.txt", &lines);
+}
+
+/// Compares with a file of the fixtures, and shows the lines that are different.
+fn golden(name: &str, lines: &[String]) {
+    let path = fixtures().join(name);
+    if std::env::var_os("DOCKER_MCP_BLESS").is_some() {
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let known: Vec<&str> = text.lines().collect();
+    if known != lines {
+        let gone = known.iter().filter(|line| !lines.iter().any(|new| new == *line)).map(|line| format!("- {line}"));
+        let new = lines.iter().filter(|line| !known.contains(&line.as_str())).map(|line| format!("+ {line}"));
+        let different: Vec<String> = gone.chain(new).take(40).collect();
+        panic!("`{}` is no longer what is planned:\n{}", path.display(), different.join("\n"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,7 +344,7 @@ async fn a_server_whose_hosts_cannot_be_enforced_does_not_start_where_the_networ
         let runtime = Arc::new(PlanRuntime::new("docker", reaper.clone()));
         let provisioner = provisioner(&entries, Arc::clone(&runtime), rule);
         for (name, entry) in &entries {
-            match plan(&provisioner, &runtime, name, entry).await {
+            match plan(&provisioner, &runtime, name, entry, &mut Vec::new()).await {
                 Ok(()) => assert!(!refused.contains(&name.as_str()), "{name} {rule:?}"),
                 Err(reason) => {
                     assert!(

@@ -178,3 +178,78 @@ async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root(
     assert!(gateway.close().await.success());
     engine.wait_for(&setup.name("time"), 0).await;
 }
+
+/// The code blocks of a document in a language, in their order.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(document);
+    let text = std::fs::read_to_string(path).unwrap();
+    let start = format!("\n```{language}\n");
+    let starts = text.split(&start).skip(1);
+    starts.filter_map(|rest| rest.split_once("\n```").map(|(block, _)| block.to_owned())).collect()
+}
+
+/// `docs/writing-a-provisioner.md` from an empty directory to a running component: its commands as they are written, but
+/// for those that install tools. `wasm-tools component new` is the library that it is made of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_to_writing_a_provisioner_leads_to_a_running_one() {
+    let Some(engine) = Engine::find().await else { return };
+    let setup = Setup::new();
+    // Not below the target directory, which may lie in the workspace: `cargo new` would add the package to that.
+    let place = tempfile::tempdir().unwrap();
+    let (package, target) = (place.path().join("my-provisioner"), workplace("guide").join("target"));
+    let commands = blocks("writing-a-provisioner.md", "sh");
+    let find = |part: &str| commands.iter().find(|block| block.contains(part)).unwrap_or_else(|| panic!("no `{part}`"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let tools = Path::new(env!("CARGO_BIN_EXE_docker-mcp")).parent().unwrap();
+    let shell = |script: &str, directory: &Path| {
+        let script = script.replace("/path/to/docker-mcp", &root.display().to_string());
+        let path = std::env::join_paths(
+            std::iter::once(tools.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        run(Command::new("sh")
+            .args(["-euc", &script])
+            .current_dir(directory)
+            .env("PATH", path.unwrap())
+            .env("HOME", setup.directory.path())
+            .env("CARGO_HOME", cargo_home())
+            .env("RUSTUP_HOME", rustup_home())
+            .env("CARGO_TARGET_DIR", &target));
+    };
+    shell(find("cargo new --lib"), place.path());
+    std::fs::write(package.join("src/lib.rs"), blocks("writing-a-provisioner.md", "rust").remove(0)).unwrap();
+    let build = find("wasm-tools component new target/");
+    let (first, rest) = build.split_once('\n').unwrap();
+    let (component_new, rest) = rest.split_once('\n').unwrap();
+    assert!(component_new.ends_with("release/my_provisioner.wasm -o my-provisioner.wasm"), "{component_new}");
+    shell(first, &package);
+    let module = std::fs::read(target.join("wasm32-unknown-unknown/release/my_provisioner.wasm")).unwrap();
+    let component =
+        wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap();
+    std::fs::write(package.join("my-provisioner.wasm"), &component).unwrap();
+    shell(rest, &package);
+
+    let catalog = "registry:\n  time:\n    image: mcp-test/time:1\n    command: [--local-timezone=UTC]\n";
+    std::fs::write(package.join("catalog.yaml"), catalog).unwrap();
+    let deploy = find("provisioner install ./my-provisioner.wasm");
+    // At a terminal it asks; what runs as long as it is used is used below.
+    let install = "docker-mcp provisioner install ./my-provisioner.wasm";
+    let (before, _) = deploy.split_once("docker-mcp gateway run").unwrap();
+    shell(&before.replace(install, &format!("{install} --yes")), &package);
+
+    let gateway = setup.gateway(&["time"], &["--provisioner", "my-provisioner", "--long-lived"]).await;
+    assert!(gateway.text("get_current_time", json!({"timezone": "UTC"})).await.contains("UTC"), "{}", gateway.log());
+    let containers = engine.wait_for(&setup.name("time"), 1).await;
+    let host = engine.inspect(&containers[0]).await.host_config.unwrap();
+    assert_eq!((host.readonly_rootfs, host.network_mode.as_deref()), (Some(true), Some("none")));
+    assert!(gateway.close().await.success());
+    engine.wait_for(&setup.name("time"), 0).await;
+}
+
+/// Where cargo and rustup keep things, whatever the home of a test is.
+fn cargo_home() -> PathBuf {
+    std::env::var_os("CARGO_HOME").map_or_else(|| std::env::home_dir().unwrap().join(".cargo"), PathBuf::from)
+}
+
+fn rustup_home() -> PathBuf {
+    std::env::var_os("RUSTUP_HOME").map_or_else(|| std::env::home_dir().unwrap().join(".rustup"), PathBuf::from)
+}

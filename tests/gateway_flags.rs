@@ -161,6 +161,13 @@ async fn a_container_intercepts_and_is_removed() {
     let gateway = sample(&setup, &["--interceptor", "before:docker:mcp-test/busybox:1 false"]).await;
     assert!(refused(&gateway, "Ada").await.contains("it failed with exit code 1"));
     assert!(gateway.close().await.success());
+    // Policies hold for what the operator's flags run, too.
+    let policy = "version: 1\nrules: [{name: few, images: {deny: ['docker.io/mcp-test/**']}}]\n";
+    let policy = setup.file("policy.yaml", policy).display().to_string();
+    let gateway = sample(&setup, &["--interceptor", edit, "--policy", &policy]).await;
+    let error = refused(&gateway, "Ada").await;
+    assert!(error.contains("a policy refuses the interceptor") && error.contains("policy.yaml:2"), "{error}");
+    assert!(gateway.close().await.success());
 }
 
 #[tokio::test]

@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use docker_mcp::builtin;
-use docker_mcp::policy::file;
 use docker_mcp::policy::sources::{self, Sources};
 use docker_mcp::provision::{Endpoint, ProvisionError};
 use docker_mcp::sandbox::component::digest;
@@ -95,6 +94,8 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
             "4:12: the rule on line 3 has the name `a` too",
         ),
         ("version: 1\nrules:\n  - {name: a, for: {servers: []}, require: [image-digest]}\n", "means nobody"),
+        // What is wrong with a name is told, and the name does not drive a terminal in what is told besides.
+        ("version: 1\nrules:\n  - name: \"a\\e[2K\"\n", "3:5: rule `a\\u{1b}[2K` says nothing"),
         ("version: 1\nversion: 1\n", "2:1: duplicate"),
         ("version: 1\na: &x {}\nrules: *x\n", "2:1: unknown"),
         ("version: 1\ncomponents:\n  allow:\n    - {component: 'sha256:12'}\n", "4:19: `sha256:12` is no digest"),
@@ -112,7 +113,7 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
     ];
     let place = Place::new();
     for (text, expected) in cases {
-        let error = file::parse(text, Path::new("p.yaml")).map(drop).expect_err(text);
+        let error = policy::file::parse(text, Path::new("p.yaml")).map(drop).expect_err(text);
         let lines: Vec<String> = error.lines().collect();
         let told = lines.iter().any(|line| line.contains(expected) && line.starts_with("p.yaml:"));
         assert!(told, "{text}\n  expected {expected}\n  {lines:#?}");
@@ -135,7 +136,29 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
     assert_eq!(place.run("policy check good.yaml").status.code(), Some(0));
 }
 
+/// The body of the fuzz target looks for these at its crate's root.
+mod policy {
+    pub(crate) use docker_mcp::policy::{file, grants};
+}
+#[path = "../fuzz/src/bodies/policy.rs"]
+#[allow(unreachable_pub, reason = "shared with the fuzz targets, which are another crate")]
+mod body;
+
 proptest! {
+    #[test]
+    fn policies_hold_on_any_input(
+        lines in prop::collection::vec(prop::sample::select(vec![
+            "version: 1", "rules:", "  - name: a", "  - name: b", "    images: {allow: ['*/**']}", "    images: {deny: ['docker.io/**']}",
+            "    hosts: {deny: ['api.example:443']}", "    secrets: {allow: ['{server}.*']}", "    config: {deny: [s.a]}",
+            "    require: [image-digest]", "    for: {kinds: [remote]}", "    for: {servers: ['o*']}", "components:", "  deny: ['builtin:docker']",
+            "  allow: [{component: '*', interfaces: [log], grants: ['add-label=x.'], limits: {time: 5ms}}]", "servers: {deny: [s]}",
+            "    mounts: {allow: ['volume:x', '/a/**:ro']}", "    resources: {cpus: 1, memory: 64m}", "- x", "&a *a",
+        ]), 0..12),
+        grants in prop::sample::select(vec!["", "\0log", "\0rewrite-image=h.x,wasi:io", "\0add-env=*", "\0add-env=**", "\0rewrite-command=x"]),
+    ) {
+        body::policy(format!("{}{grants}", lines.join("\n")).as_bytes());
+    }
+
     #[test]
     fn reading_a_file_is_total(text in any::<String>(), lines in prop::collection::vec(
         prop::sample::select(vec![
@@ -143,8 +166,8 @@ proptest! {
             "  allow: []", "servers: {deny: ['{server}']}", "    for: {kinds: [remote]}", "    resources: {cpus: 1e9}", "- x", "&a *a",
         ]), 0..10))
     {
-        drop(file::parse(&text, Path::new("p.yaml")));
-        drop(file::parse(&lines.join("\n"), Path::new("p.yaml")));
+        drop(policy::file::parse(&text, Path::new("p.yaml")));
+        drop(policy::file::parse(&lines.join("\n"), Path::new("p.yaml")));
     }
 }
 
@@ -161,7 +184,7 @@ fn every_example_is_valid_and_the_schema_is_the_published_one() {
     for example in examples {
         // A part of a file begins with one of its keys.
         let whole = if example.contains("version:") { example.to_owned() } else { format!("version: 1\n{example}") };
-        if let Err(error) = file::parse(&whole, Path::new("docs/policy.md")) {
+        if let Err(error) = policy::file::parse(&whole, Path::new("docs/policy.md")) {
             panic!("{error}\n{example}");
         }
     }

@@ -114,6 +114,42 @@ fn a_reader_who_does_not_know_wasm_sees_what_a_component_could_reach() {
 }
 
 #[test]
+fn what_policies_leave_of_grants_is_shown_with_the_rule_that_takes_away() {
+    let place = Place::new();
+    place.prints(&format!("provisioner install ./docker.wasm --name mine --grant {ALL},add-label=team. --yes"), 0);
+    place.file(
+        "policy.yaml",
+        "version: 1\ncomponents:\n  allow:\n    - component: '*'\n      name: few\n      interfaces: [config-resolver, log]\n      \
+         grants: [add-label=other.]\n      limits: {host-calls: 300}\n",
+    );
+    let taken = "without `container-runtime`: interface `container-runtime` is not in `interfaces` of rule `few` (policy.yaml:6)";
+    for command in ["provisioner inspect mine", "provisioner ls", "policy show"] {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = words(&place.prints(&format!("{command} --policy policy.yaml"), 0));
+        for expected in [taken, "`host-calls` at most 300 (rule `few` (policy.yaml:8))"] {
+            assert!(text.contains(expected), "{command}: `{expected}` is missing in\n{text}");
+        }
+        let beyond = "beyond the catalog at most: add-label=other. (rule `few` (policy.yaml:7))";
+        assert_eq!(text.contains(beyond), command != "policy show", "{command}: {text}");
+        let json = place.json(&format!("{command} --policy policy.yaml --format json"), 0);
+        let effect = match command {
+            "provisioner inspect mine" => &json["policies"]["effect"],
+            "provisioner ls" => &json["provisioners"][1]["policies"],
+            _ => &json["effective"]["docker"],
+        };
+        assert_eq!(effect["left"], serde_json::json!(["config-resolver", "log"]), "{command}: {json:#}");
+        assert_eq!(effect["taken"][0]["rule"]["line"], 6, "{command}: {json:#}");
+    }
+    place.file("closed.yaml", "version: 1\ncomponents: {allow: [{component: 'builtin:other'}]}\n");
+    let text = place.prints("provisioner inspect docker --policy closed.yaml", 0);
+    assert!(text.contains("it does not run: component `builtin:docker` is not in `components.allow`"), "{text}");
+    place.file("open.yaml", "version: 1\n");
+    let text = place.prints("provisioner inspect docker --policy open.yaml", 0);
+    assert!(text.contains("What is left of that by the policy file that holds here\n  all of it\n"), "{text}");
+    assert!(!place.prints("provisioner inspect docker", 0).contains("What is left of that"));
+}
+
+#[test]
 fn what_cannot_be_inspected_is_named_with_what_to_do() {
     let place = Place::new();
     place.file("text.wasm", "#!/bin/sh\n");

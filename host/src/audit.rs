@@ -175,6 +175,8 @@ pub struct Loaded {
     pub limits: Used,
     /// Why it was refused.
     pub error: Option<String>,
+    /// What a policy decided about it, if that is why.
+    pub decision: Option<record::Decision>,
 }
 
 impl Audit {
@@ -190,7 +192,25 @@ impl Audit {
                 error: loaded.error.map(|error| room.line(&error).into()),
                 grants: room.lines(loaded.grants),
                 limits: Some(loaded.limits),
+                decision: loaded.decision.as_ref().map(|decision| decision.verdict),
+                rule: loaded.decision.map(|decision| decision.rule),
                 ..Record::of(Kind::Loaded)
+            }
+        });
+    }
+
+    /// Records that a policy refuses a server.
+    pub fn refused(&self, server: &str, denied: &provisioning_core::policy::Decision) {
+        self.record(|| {
+            let mut room = Room::default();
+            let decision = record::Decision::from(denied);
+            Record {
+                server: Some(room.line(server).into()),
+                decision: Some(decision.verdict),
+                rule: Some(decision.rule),
+                outcome: Some("refused".into()),
+                error: Some(room.line(&denied.to_string()).into()),
+                ..Record::of(Kind::Refused)
             }
         });
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use provisioning_core::policy::{Decision, SubjectKind, Who};
+use provisioning_core::text::one_line;
 use provisioning_core::{Bounds, Value};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Resource, ResourceTable};
@@ -28,6 +29,7 @@ use crate::resolve::{ResolveError, ServerScope};
 use crate::sandbox::Stop;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
 use crate::sandbox::bindings::mcp_gateway::provisioning::values::Binding;
+use crate::sandbox::operation::with_text;
 
 /// What one operation's instance can reach: everything here dies with the operation.
 pub struct Context {
@@ -59,6 +61,8 @@ pub struct Context {
     pub audit: crate::audit::Operation,
     /// What was decided about the call that is under way, for its record.
     pub decision: Option<crate::audit::record::Decision>,
+    /// Texts of errors that the guest was not told.
+    pub reasons: Reasons,
 }
 
 /// How much a guest may still ask for.
@@ -128,7 +132,7 @@ impl Context {
             Some(denied) => {
                 let server = self.scope.as_deref().map(ServerScope::name).unwrap_or_default();
                 tracing::warn!(server, refusal = %denied, "refused what the provisioner asked for");
-                Err(Failure::Guest(Error::AccessDenied(format!("server `{server}`: {denied}"))))
+                Err(Failure::Kept(Error::AccessDenied(format!("server `{server}`: {denied}"))))
             }
         }
     }
@@ -212,6 +216,9 @@ async fn guarded<T, E: Into<Failure>>(
 pub enum Failure {
     /// The guest is told.
     Guest(Error),
+    /// The guest is told the case. The text is for people: what an engine, a registry or a policy says may quote what
+    /// is private, tell the time, or show the machine. See [`Reasons`].
+    Kept(Error),
     /// The guest ends: it broke the rules, it was cancelled, or the host has a bug.
     Trap(wasmtime::Error),
 }
@@ -242,10 +249,46 @@ impl From<ResolveError> for Failure {
     }
 }
 
+/// Texts of errors that a guest was not told. It gets a number for each, and if that is in the error with which the
+/// operation ends, the text is put in its place.
+#[derive(Debug, Default)]
+pub struct Reasons(Vec<String>);
+
+impl Reasons {
+    /// Keeps a text and returns what the guest is told instead.
+    fn keep(&mut self, text: &str) -> String {
+        self.0.push(one_line(text, MAX_REASON));
+        Self::told(self.0.len())
+    }
+
+    fn told(number: usize) -> String {
+        format!("reason {number}, which the gateway tells the user")
+    }
+
+    /// A guest's text with the kept texts in their places.
+    pub(crate) fn put_into(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (index, reason) in self.0.iter().enumerate() {
+            let told = Self::told(index + 1);
+            if text.contains(&told) {
+                text = text.replacen(&told, reason, 1);
+            }
+        }
+        text
+    }
+}
+
+/// How many characters of a reason are kept.
+const MAX_REASON: usize = 2000;
+
 impl types::Host for Context {
     fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<Error> {
         match failure {
             Failure::Guest(error) => Ok(error),
+            Failure::Kept(error) => {
+                tracing::debug!(reason = crate::sandbox::operation::text(&error), "a component is not told this");
+                Ok(with_text(error, |text| self.reasons.keep(&text)))
+            }
             Failure::Trap(error) => Err(error),
         }
     }

@@ -4,6 +4,7 @@
 //! Loading only. Everything that decides is in `provisioning-core`, which does no I/O.
 
 pub mod bind_mounts;
+pub mod effect;
 pub mod enforcement;
 pub mod file;
 pub mod grants;

@@ -62,6 +62,29 @@ async fn servers_follow_their_files_and_a_broken_edit_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_policy_that_changes_is_warned_about_and_holds_from_the_next_start_on() {
+    let setup = Setup::new();
+    let path = setup.file("watched.yaml", &catalog(&["one"]));
+    let policy = setup.file("policy.yaml", "version: 1\n");
+    let mut command = setup.command();
+    command.args(["gateway", "run", "--enable-all-servers", "--catalog"]).arg(&path).arg("--policy").arg(&policy);
+    let gateway = Gateway::connect(command).await;
+    let has = async |tool: &str| gateway.tools().await.iter().any(|own| own == tool);
+    assert!(has("one__greet").await);
+    std::fs::write(&policy, "version: 1\nservers: {allow: []}\n").unwrap();
+    let told = |file: &str| {
+        gateway.log().lines().any(|line| line.contains(file) && line.contains("restart it to use the change"))
+    };
+    until("the change is reported", async || told("policy.yaml` changed")).await;
+    assert!(has("one__greet").await);
+    // One that was not there is one that changes.
+    std::fs::create_dir_all(setup.directory.path().join(".docker/mcp")).unwrap();
+    std::fs::write(setup.directory.path().join(".docker/mcp/policy.yaml"), "version: 1\n").unwrap();
+    until("the new file is reported", async || told(".docker/mcp/policy.yaml` changed")).await;
+    assert!(gateway.close().await.success());
+}
+
+#[tokio::test]
 async fn clients_are_told_of_changes_and_without_the_flag_there_are_none() {
     let setup = Setup::new();
     let path = setup.file("watched.yaml", &catalog(&["one"]));

@@ -62,11 +62,11 @@ impl SecretStore for Secrets {
 }
 
 /// What is around a server and its component.
-struct Around {
-    limits: Limits,
-    secrets: Arc<dyn SecretStore>,
-    audit: Audit,
-    enforcement: Enforcement,
+pub(crate) struct Around {
+    pub(crate) limits: Limits,
+    pub(crate) secrets: Arc<dyn SecretStore>,
+    pub(crate) audit: Audit,
+    pub(crate) enforcement: Enforcement,
 }
 
 impl Default for Around {
@@ -81,7 +81,7 @@ impl Default for Around {
 }
 
 /// What a policy of this text leads to.
-fn enforcement(policy: &str) -> Enforcement {
+pub(crate) fn enforcement(policy: &str) -> Enforcement {
     let policy = docker_mcp::policy::file::parse(policy, Path::new("policy.yaml")).unwrap_or_else(|e| panic!("{e}"));
     let policies = Arc::new(provisioning_core::policy::Policies { files: vec![policy] });
     Enforcement { policies, ..Enforcement::default() }
@@ -147,6 +147,13 @@ impl World {
         Self::around(component, grants, name, entry, around)
     }
 
+    /// Like [`World::with`], with all around it.
+    pub(crate) fn within(component: Source, grants: &str, name: &str, catalog: &str, around: Around) -> Self {
+        let (catalog, _) = Catalog::parse(catalog, Path::new("test.yaml")).unwrap();
+        let (_, entry) = catalog.select(&[name.to_owned()]).unwrap().remove(0);
+        Self::around(component, grants, name, entry, around)
+    }
+
     fn around(component: Source, grants: &str, name: &str, entry: Entry, around: Around) -> Self {
         let Around { limits, secrets, audit, enforcement } = around;
         let reaper = Reaper::new();
@@ -158,9 +165,11 @@ impl World {
             .image("tool", |_| async { 0 })
             .image("registry.example/evil:1", |_| async { 0 });
         let runtime = Arc::new(runtime);
-        let config = json!({
-            name.replace('.', "_"): {"path": "/canary/config", "more": "x y", "user": "canary-user", "uid": "1000"}
+        let own = json!({
+            "path": "/canary/config", "more": "x y", "user": "canary-user", "uid": "1000",
+            "first": "canary-same", "second": "canary-same"
         });
+        let config = json!({ name.replace('.', "_"): own });
         let Json::Object(config) = config else { unreachable!() };
         let provisioner = SandboxedProvisioner::new(Setup {
             engine: Engine::new(Some(&cache())).unwrap(),

@@ -162,8 +162,8 @@ impl Envelope {
             return Ok(());
         }
         let reference = match image.parse::<ImageRef>() {
-            // No `.wasm`, which another runtime would run.
-            Ok(reference) if !image.to_ascii_lowercase().contains(".wasm") => reference,
+            // Nothing that another runtime would run.
+            Ok(reference) if !is_embedded(image) => reference,
             Ok(_) => {
                 return Err(Refusal::new("image", format!("`{image}`"), "no grant allows another embedded server"));
             }
@@ -213,6 +213,9 @@ impl Envelope {
         match foreign {
             Some(value) => {
                 Err(Refusal::new("command", format!("`{value}`"), "no grant puts a private value into the command"))
+            }
+            None if command.iter().any(|value| !self.command.contains(value) && has_null(value)) => {
+                Err(Refusal::new("command", "line", "no grant allows a null character"))
             }
             None if bounds.rewrite_command || self.only_adds(command, bounds) => Ok(()),
             None => Err(Refusal::new(
@@ -268,6 +271,13 @@ impl Envelope {
                         "no grant puts a private value into an added variable",
                     ));
                 }
+                None if has_null(value) => {
+                    return Err(Refusal::new(
+                        "the value of environment variable",
+                        format!("`{name}`"),
+                        "no grant allows a null character",
+                    ));
+                }
                 None => {}
             }
         }
@@ -317,9 +327,21 @@ impl Envelope {
     }
 }
 
+/// Whether an image could be one for the embedded runtime, which knows no registries.
+fn is_embedded(image: &str) -> bool {
+    let image = image.to_ascii_lowercase();
+    image.starts_with("embedded:") || image.contains(".wasm")
+}
+
+/// Whether a text of a component has a character at which programs think that it ends.
+fn has_null(value: &Value) -> bool {
+    value.as_plain_text().is_some_and(|text| text.contains('\0'))
+}
+
 /// The volume that a component's own text would mount and where, if it has a form that can be granted.
 fn added_volume(text: &str) -> Option<(String, String)> {
-    let volume = Volume::parse(text).ok().filter(|volume| volume.to_string() == text)?;
+    let volume =
+        Volume::parse(text).ok().filter(|volume| volume.to_string() == text && !text.contains(char::is_control))?;
     let plain_target = volume.target.starts_with('/') && !volume.target.split('/').any(|part| part == "..");
     let plain_mode = volume.mode.as_deref().is_none_or(|mode| matches!(mode, "ro" | "rw"));
     let source = volume.source.filter(|source| plain_target && plain_mode && is_volume_name(source))?;
@@ -336,9 +358,68 @@ fn is_granted_argument(argument: &Value, bounds: &Bounds) -> bool {
 }
 
 /// Parts of names of variables that decide where traffic goes, whom a process trusts, or what code it runs.
-const POWERFUL: [&str; 22] = [
-    "_PROXY", "PATH", "LD_", "DYLD_", "_OPTIONS", "_OPTS", "PYTHON", "PERL", "RUBY", "NODE_", "NPM_", "JAVA_", "JDK_",
-    "GIT_", "SSL_", "_CA_", "_CERT", "BASH_", "ENV", "IFS", "HOME", "SHELL",
+const POWERFUL: [&str; 58] = [
+    // Where traffic goes.
+    "PROXY",
+    "URL",
+    "URI",
+    "HOST",
+    "ADDR",
+    "ENDPOINT",
+    "SERVER",
+    "REGISTRY",
+    "INDEX",
+    "DSN",
+    "HOOK",
+    "CALLBACK",
+    "DOMAIN",
+    "RES_OPTIONS",
+    "DNS",
+    "KUBE",
+    "DOCKER_",
+    // Whom a process trusts, and what it writes down.
+    "SSL",
+    "TLS",
+    "CERT",
+    "CA_",
+    "KEYLOG",
+    // What code runs.
+    "PATH",
+    "LD_",
+    "DYLD_",
+    "PRELOAD",
+    "TUNABLES",
+    "PLUGIN",
+    "PROFILE",
+    "INIT",
+    "STARTUP",
+    "OPTIONS",
+    "OPTS",
+    "OPT",
+    "FLAGS",
+    "CONF",
+    "WRAPPER",
+    "COMMAND",
+    "PYTHON",
+    "PIP_",
+    "UV_",
+    "PERL",
+    "RUBY",
+    "NODE_",
+    "NPM_",
+    "JAVA",
+    "JDK_",
+    "PHPRC",
+    "CARGO_",
+    "GIT_",
+    "BASH",
+    "SHELL",
+    "ENV",
+    "IFS",
+    "HOME",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
 ];
 
 /// Whether a variable may be added. A pattern with `*` does not cover names that may be powerful: those are written

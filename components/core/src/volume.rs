@@ -94,6 +94,12 @@ pub enum BindError {
     /// An option that is not for mounts of host directories.
     #[error("its mode `{0}` is not allowed for a directory of the host; use `ro` or `rw`")]
     Mode(String),
+    /// The path of the host is no directory or file.
+    #[error(
+        "its source is a socket, through which a container could reach a service of this machine such as the engine; name \
+         that very path in `{ALLOWED_PATHS}` to mount it all the same"
+    )]
+    Socket,
     /// The path of the host cannot be examined.
     #[error("its source cannot be examined: {0}; check that the gateway may read the directories on the way")]
     Unresolvable(String),

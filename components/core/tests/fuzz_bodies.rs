@@ -14,6 +14,9 @@ use proptest::prelude::*;
 #[path = "../../../fuzz/src/bodies/core.rs"]
 #[allow(unreachable_pub, reason = "shared with the fuzz targets, which are another crate")]
 mod bodies;
+#[path = "../../../fuzz/src/bodies/specification.rs"]
+#[allow(unreachable_pub, reason = "shared with the fuzz targets, which are another crate")]
+mod specification;
 
 /// Texts of these pieces and of anything.
 fn of(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
@@ -57,8 +60,72 @@ const ENV_FILE: &[&str] = &["A", "=", "\n", "\r\n", "#", "\"", "'", "\\", "$A", 
 const VOLUME: &[&str] =
     &["/", "/tmp", "/tmp/w", "/etc", "..", ".", ":", "ro", "rw", ",", "z", "name", "C:\\", "~", ".ssh", "\0", " "];
 
+const SPECIFICATION: &[&str] = &[
+    "\n",
+    "\n",
+    "\n",
+    "image ",
+    "arg ",
+    "args ",
+    "env ",
+    "set ",
+    "less",
+    "volume ",
+    "user ",
+    "network",
+    "host ",
+    "label ",
+    "cpu ",
+    "memory ",
+    "+rewrite-image=",
+    "+rewrite-command",
+    "+add-argument=",
+    "+rewrite-user=",
+    "+add-env=",
+    "+add-mount=",
+    "+add-label=",
+    "+add-host=",
+    "registry.example",
+    "docker.io",
+    "/",
+    ":",
+    "@sha256:",
+    "mcp/s",
+    "embedded:",
+    ".wasm",
+    "TOKEN",
+    "MODE",
+    "NEW",
+    "HTTP_PROXY",
+    "=",
+    "\\",
+    "*",
+    "cache",
+    "/etc",
+    "..",
+    "data",
+    "db",
+    "evil",
+    "10.0.0.1",
+    "team.",
+    "docker-mcp",
+    "0",
+    "1",
+    "1000",
+    "65532",
+    " ",
+    "\u{430}",
+    "\0",
+    "--up",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn specifications_hold_on_any_input(data in of(SPECIFICATION)) {
+        specification::specification(&data);
+    }
 
     #[test]
     fn templates_hold_on_any_input(data in of(TEMPLATE)) {

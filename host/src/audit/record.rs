@@ -22,6 +22,8 @@ pub enum Kind {
     Removed,
     /// A component was loaded, or refused.
     Loaded,
+    /// A policy refuses a server, so that its component is not even asked.
+    Refused,
     /// An operation begins.
     Begun,
     /// A call that acts outside of the gateway begins.

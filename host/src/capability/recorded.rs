@@ -339,7 +339,9 @@ trait Told {
 impl Told for Failure {
     fn told(&self) -> Ending {
         match self {
-            Self::Guest(error) => Ending::failed(case(error), crate::sandbox::operation::text(error)),
+            Self::Guest(error) | Self::Kept(error) => {
+                Ending::failed(case(error), crate::sandbox::operation::text(error))
+            }
             Self::Trap(error) => error.told(),
         }
     }

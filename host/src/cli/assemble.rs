@@ -192,7 +192,7 @@ pub(crate) async fn assemble_observed(
 ) -> anyhow::Result<Assembled> {
     let home = home();
     // First of all: without a policy that can be trusted nothing may happen.
-    let policies = Arc::new(policies(options, home.as_deref())?.policies);
+    let policies = Arc::new(policies(&options.policy, home.as_deref())?.policies);
     let providers = cluster::providers(options)?;
     let in_cluster = |provider: fn(&Providers) -> Provider| {
         providers.as_ref().is_some_and(|providers| provider(providers) == Provider::Cluster)
@@ -256,6 +256,7 @@ pub(crate) async fn assemble_observed(
             let runtime = beside_embedded(engine, embedding, &secrets, &reaper)?;
             containers = Some(Arc::new(Containers {
                 runtime: Arc::clone(&runtime),
+                policies: Arc::clone(&policies),
                 session: begun.id().to_owned(),
                 resources: options.resources(),
                 progress: Arc::clone(&progress),
@@ -394,10 +395,17 @@ pub(super) fn rights_text(report: &permissions::Report) -> String {
     )
 }
 
+/// Where policies may be: the organisation's, those that are named, the user's own.
+pub(super) fn policy_sources(named: &[PathBuf], home: Option<&Path>) -> policy_files::Sources {
+    policy_files::Sources::new(named, std::env::var_os(policy_files::VARIABLE).as_deref(), home)
+}
+
 /// The policies that hold. One that cannot be used stops whoever asks.
-fn policies(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<policy_files::Loaded> {
-    let variable = std::env::var_os(policy_files::VARIABLE);
-    Ok(policy_files::load(&policy_files::Sources::new(&options.policy, variable.as_deref(), home))?)
+///
+/// # Errors
+/// If there is such a one.
+pub(super) fn policies(named: &[PathBuf], home: Option<&Path>) -> anyhow::Result<policy_files::Loaded> {
+    Ok(policy_files::load(&policy_sources(named, home))?)
 }
 
 /// The component that deploys, and what it is granted: the default of a built-in one or what was agreed to when it was

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::arguments::Transport;
 pub(super) use self::arguments::{Arguments, EXAMPLES};
-use super::assemble::{Assembled, Mode, Observers, assemble_observed};
+use super::assemble::{self, Assembled, Mode, Observers, assemble_observed};
 use super::{Status, plan, progress};
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
@@ -60,7 +60,9 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     let gateway = Gateway::start(assembled.loaded.servers.clone(), provision, options);
     if arguments.watches() {
         let provisioner = Arc::clone(&assembled.provisioner);
-        let watching = watch::watch(assembled.sources.clone(), gateway.clone(), provisioner, assembled.loaded.clone());
+        let policies = assemble::policy_sources(&arguments.servers.policy, assemble::home().as_deref()).files();
+        let (sources, first) = (assembled.sources.clone(), assembled.loaded.clone());
+        let watching = watch::watch(sources, policies, gateway.clone(), provisioner, first);
         let signals = signals.clone();
         tokio::spawn(async move { signals.run_until_cancelled(watching).await });
     }

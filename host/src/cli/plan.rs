@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
 use provisioning_core::policy::Decision;
+use provisioning_core::text::one_line;
 use provisioning_core::value::ObjectKind;
-use provisioning_core::{Segment, Value};
+use provisioning_core::{Segment, Value, VolumeMount};
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
@@ -240,8 +241,8 @@ fn text(place: &Place, steps: &[Step]) -> String {
         let _ = match &step.planned {
             Planned::Refused(reason) => writeln!(out, "{what}: refused\n  {reason}"),
             Planned::Remote { url, headers } => {
-                let headers: String = headers.iter().map(|header| format!("\n  header    {header}")).collect();
-                writeln!(out, "{what}: connects to a remote server\n  address   {url}{headers}")
+                let headers: String = headers.iter().map(|header| format!("\n  header    {}", line(header))).collect();
+                writeln!(out, "{what}: connects to a remote server\n  address   {}{headers}", line(url))
             }
             Planned::Container(request) => writeln!(out, "{what}: {}", container_text(place, request)),
         };
@@ -261,6 +262,23 @@ fn component_text(name: &str, decisions: &[Decision]) -> String {
     format!("provisioner {name}\n{lines}")
 }
 
+/// The longest line of a plan that a catalog or a component can write.
+const LINE: usize = 2000;
+
+/// A stranger's text, which must not look like a further line of the plan.
+fn line(text: &str) -> String {
+    one_line(text, LINE)
+}
+
+/// An argument, so that one with blanks does not look like two.
+fn argument(value: &Value) -> String {
+    let shown = line(&value.to_string());
+    match shown.is_empty() || shown.contains([' ', '\'', '"']) {
+        true => format!("{shown:?}"),
+        false => shown,
+    }
+}
+
 fn container_text(place: &Place, request: &Request) -> String {
     let spec = &request.spec;
     let engine = place.engine(request);
@@ -269,23 +287,21 @@ fn container_text(place: &Place, request: &Request) -> String {
         (_, Place::Cluster { namespace, .. }) => format!("runs in a pod in namespace `{namespace}`"),
         _ => "runs in a container".to_owned(),
     }];
-    lines.push(format!("  image     {}", spec.image));
+    lines.push(format!("  image     {}", line(&spec.image)));
     if !spec.command.is_empty() {
-        let command: Vec<String> = spec.command.iter().map(ToString::to_string).collect();
+        let command: Vec<String> = spec.command.iter().map(argument).collect();
         lines.push(format!("  command   {}", command.join(" ")));
     }
-    lines.extend(spec.environment.iter().map(|(name, value)| format!("  variable  {name}={value}")));
+    let told = |what: &str, text: String| format!("  {what:9} {}", line(&text));
+    lines.extend(spec.environment.iter().map(|(name, value)| told("variable", format!("{name}={value}"))));
     if engine == "kubernetes" {
-        lines.extend(kept(request).into_iter().map(|(kind, keys)| format!("  {kind:<9} {}", keys.join(", "))));
+        lines.extend(kept(request).into_iter().map(|(kind, keys)| told(kind, keys.join(", "))));
     }
-    lines.extend(
-        spec.volumes
-            .iter()
-            .map(|mount| format!("  volume    {}{}", mount.value, if mount.read_only { " (read-only)" } else { "" })),
-    );
-    lines.extend(spec.user.iter().map(|user| format!("  user      {user}")));
-    lines.extend(spec.hosts.iter().map(|host| format!("  host      {} = {}", host.name, host.address)));
-    lines.extend(spec.labels.iter().map(|(key, text)| format!("  label     {key}={text}")));
+    let mounted = |mount: &VolumeMount| format!("{}{}", mount.value, if mount.read_only { " (read-only)" } else { "" });
+    lines.extend(spec.volumes.iter().map(|mount| told("volume", mounted(mount))));
+    lines.extend(spec.user.iter().map(|user| told("user", user.to_string())));
+    lines.extend(spec.hosts.iter().map(|host| told("host", format!("{} = {}", host.name, host.address))));
+    lines.extend(spec.labels.iter().map(|(key, text)| told("label", format!("{key}={text}"))));
     let network = match (engine, spec.network) {
         ("embedded", _) | (_, provisioning_core::Network::None) => "none",
         ("kubernetes", provisioning_core::Network::Declared) => "of the cluster",

@@ -7,10 +7,13 @@ use provisioning_core::policy::{Listed, Lists, Policy, Rule};
 use serde_json::{Value as Json, json};
 
 use super::Status;
-use super::assemble::home;
+use super::assemble::{home, policies};
+use crate::builtin;
+use crate::policy::effect::Effect;
 use crate::policy::file::{self, PolicyError};
 use crate::policy::grants::Grants;
-use crate::policy::sources::{self, Sources};
+use crate::policy::sources;
+use crate::sandbox::component::digest;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -90,9 +93,10 @@ fn read(path: &Path) -> Result<Policy, PolicyError> {
 }
 
 fn show(arguments: &Show) -> anyhow::Result<Status> {
-    let variable = std::env::var_os(sources::VARIABLE);
-    let loaded = sources::load(&Sources::new(&arguments.policy, variable.as_deref(), home().as_deref()))?;
-    let builtin = Grants::builtin_docker().to_string();
+    let loaded = policies(&arguments.policy, home().as_deref())?;
+    let grants = Grants::builtin_docker();
+    let effect = Effect::of(&grants, &loaded.policies, &digest(builtin::DOCKER), Some("docker"));
+    let builtin = grants.to_string();
     let files = || loaded.policies.files.iter().zip(&loaded.files);
     match arguments.format {
         Format::Json => {
@@ -100,7 +104,7 @@ fn show(arguments: &Show) -> anyhow::Result<Status> {
                 let entries: Vec<Json> = entries(policy).iter().map(Entry::json).collect();
                 json!({ "file": path, "role": role.name(), "entries": entries })
             });
-            let shown = json!({ "files": files.collect::<Vec<_>>(), "builtin": { "docker": builtin.split(',').collect::<Vec<_>>() } });
+            let shown = json!({ "files": files.collect::<Vec<_>>(), "builtin": { "docker": builtin.split(',').collect::<Vec<_>>() }, "effective": { "docker": effect } });
             println!("{}", serde_json::to_string_pretty(&shown)?);
         }
         Format::Text => {
@@ -114,6 +118,11 @@ fn show(arguments: &Show) -> anyhow::Result<Status> {
                 entries(policy).iter().for_each(|entry| println!("  {}", entry.text()));
             }
             println!("\ngranted to the built-in provisioner `docker`: {builtin}");
+            if !loaded.files.is_empty() {
+                let left = if effect.left.is_empty() { "nothing".to_owned() } else { effect.left.join(",") };
+                println!("left to it by the policies: {}", if effect.denied.is_some() { "nothing" } else { &left });
+                effect.lines().iter().for_each(|line| println!("  {line}"));
+            }
         }
     }
     Ok(Status::Success)

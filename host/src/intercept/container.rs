@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use provisioning_core::policy::{Case, Policies, Who, judge};
 use provisioning_core::text::one_line;
-use provisioning_core::{ContainerSpec, Network, Resources, SecurityProfile, Value};
+use provisioning_core::{Bounds, ContainerSpec, Envelope, Network, Resources, SecurityProfile, Value};
 
 use super::MAX_ANSWER;
 use crate::capability::container_runtime::{ContainerRuntime, Identity, ImageProgress, Request, RunLimits};
@@ -22,6 +23,8 @@ pub struct Containers {
     pub session: String,
     /// The ceilings for each container.
     pub resources: Resources,
+    /// The policies, which hold for these containers too, with the rules that are not for certain servers or components.
+    pub policies: Arc<Policies>,
     /// Told how image pulls go on.
     pub progress: Arc<dyn ImageProgress>,
 }
@@ -41,7 +44,6 @@ impl Containers {
         message: Vec<u8>,
         time: Duration,
     ) -> Result<Vec<u8>, String> {
-        self.runtime.prepare(image, &*self.progress).await.map_err(|error| error.to_string())?;
         let spec = ContainerSpec {
             image: image.to_owned(),
             command: arguments.iter().map(Value::text).collect(),
@@ -51,9 +53,11 @@ impl Containers {
             network: Network::Declared,
             hosts: Vec::new(),
             labels: Vec::new(),
-            resources: self.resources,
+            resources: self.policies.holding(Who::default()).lowered(self.resources),
             security: SecurityProfile::default(),
         };
+        self.permit(&spec)?;
+        self.runtime.prepare(image, &*self.progress).await.map_err(|error| error.to_string())?;
         let identity = Identity {
             session: self.session.clone(),
             server: "interceptor".to_owned(),
@@ -72,5 +76,30 @@ impl Containers {
             return Err(format!("it answered more than {} MiB", MAX_ANSWER >> 20));
         }
         Ok(done.stdout.bytes)
+    }
+
+    /// Whether the policies allow it. It is what the operator wrote on the command line, and so its own envelope.
+    fn permit(&self, spec: &ContainerSpec) -> Result<(), String> {
+        let envelope = Envelope {
+            image: spec.image.clone(),
+            command: spec.command.clone(),
+            environment: Vec::new(),
+            volumes: Vec::new(),
+            user: None,
+            network: spec.network,
+            hosts: Vec::new(),
+            resources: spec.resources,
+        };
+        let case = Case {
+            who: Who::default(),
+            envelope: &envelope,
+            bounds: &Bounds::default(),
+            policies: &self.policies,
+            mounted: &[],
+        };
+        match judge(&case, spec).into_iter().find(|decision| !decision.is_allowed()) {
+            Some(denied) => Err(format!("a policy refuses the interceptor: {denied}")),
+            None => Ok(()),
+        }
     }
 }

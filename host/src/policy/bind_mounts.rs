@@ -54,7 +54,14 @@ impl BindPolicy {
     }
 
     fn judge(&self, volume: &str) -> Result<Volume, BindError> {
-        self.rules.check(volume, &|path| resolve(path).map_err(|error| error.to_string()))
+        let volume = self.rules.check(volume, &|path| resolve(path).map_err(|error| error.to_string()))?;
+        let source = volume.source.as_deref().filter(|source| source.starts_with('/')).map(Path::new);
+        let is_named = |source: &Path| self.rules.roots.iter().chain(&self.rules.writable).any(|root| root == source);
+        match source.filter(|source| is_socket(source)) {
+            // Reading is enough to connect.
+            Some(source) if !is_named(source) => Err(BindError::Socket),
+            _ => Ok(volume),
+        }
     }
 }
 
@@ -70,6 +77,17 @@ fn with_real(paths: Vec<PathBuf>) -> Vec<PathBuf> {
         }
     }
     all
+}
+
+#[cfg(unix)]
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(not(unix))]
+fn is_socket(_: &Path) -> bool {
+    false
 }
 
 /// Follows the links of a path as far as it exists; the rest is kept. An unreadable directory is an error, since

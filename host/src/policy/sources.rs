@@ -68,6 +68,13 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// All places, whether or not there is a file.
+    pub fn files(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.system).chain(&self.named).chain(&self.user).cloned().collect()
+    }
+}
+
 /// Files that were read.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use provisioning_core::Segment;
+use provisioning_core::policy::Decision;
 use provisioning_core::value::ObjectKind;
 use serde_json::{Map, Value as Json};
 use tokio::sync::OnceCell;
@@ -78,6 +79,10 @@ pub struct SandboxedProvisioner {
     loaded: OnceCell<Result<Arc<Provisioner>, ProvisionError>>,
     /// The keys of catalog entries that were warned about, each once.
     warned: Mutex<BTreeSet<String>>,
+    /// The servers of which the audit log says that a policy refuses them, each once.
+    refused: Mutex<BTreeSet<String>>,
+    /// Why a policy refuses the component, if that is why it was not loaded.
+    denial: Arc<OnceLock<Decision>>,
 }
 
 /// The enabled servers by their names.
@@ -110,6 +115,8 @@ impl SandboxedProvisioner {
             compiling: OnceLock::new(),
             loaded: OnceCell::new(),
             warned: Mutex::default(),
+            refused: Mutex::default(),
+            denial: Arc::default(),
         }
     }
 
@@ -143,11 +150,16 @@ impl SandboxedProvisioner {
             let (name, limit) = (self.component.to_string(), self.environment.limits.compile_time);
             let policies = Arc::clone(&self.environment.enforcement.policies);
             let load = move || Provisioner::load_under(&engine, &source, grants, &policies);
+            let denial = Arc::clone(&self.denial);
             let work = tokio::task::spawn_blocking(load);
             let compiling = async move {
                 match tokio::time::timeout(limit, work).await {
                     Ok(Ok(loaded)) => loaded.map(Arc::new).map_err(|error| match error {
-                        LoadError::Refused { .. } => ProvisionError::Denied(error.to_string()),
+                        LoadError::Refused { ref decision, .. } => {
+                            // Only this sets it, and only once.
+                            let _ = denial.set((**decision).clone());
+                            ProvisionError::Denied(error.to_string())
+                        }
                         error => ProvisionError::Component(error.to_string()),
                     }),
                     Ok(Err(panic)) => {
@@ -194,6 +206,7 @@ impl SandboxedProvisioner {
             grants: loaded.map_or(&self.grants, |provisioner| provisioner.grants()).names(),
             limits: loaded.map_or(limits, |provisioner| provisioner.limits(limits)).into(),
             error: compiled.as_ref().err().map(ToString::to_string),
+            decision: self.denial.get().map(Into::into),
         });
     }
 
@@ -238,7 +251,15 @@ impl SandboxedProvisioner {
         let enforcement = &self.environment.enforcement;
         enforcement
             .all(Some(scope.name()), vec![enforcement.policies.server(scope.name())])
-            .map_err(|denied| ProvisionError::Denied(denied.to_string()))
+            .map_err(|denied| self.denied(scope.name(), &denied))
+    }
+
+    /// A policy refuses a server, which the audit log tells once.
+    fn denied(&self, server: &str, denied: &Decision) -> ProvisionError {
+        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned()) {
+            self.environment.audit.refused(server, denied);
+        }
+        ProvisionError::Denied(denied.to_string())
     }
 
     /// Makes the component ready, and the image that it will ask for when it is given the task, which comes back.
@@ -397,7 +418,7 @@ impl Provision for SandboxedProvisioner {
         // Asked often, so that nobody is told; `permit` tells when it comes to it.
         match self.environment.enforcement.policies.server(server) {
             decision if decision.is_allowed() => Ok(()),
-            denied => Err(ProvisionError::Denied(denied.to_string())),
+            denied => Err(self.denied(server, &denied)),
         }
     }
 

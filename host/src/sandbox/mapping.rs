@@ -70,8 +70,14 @@ impl Mapping {
             let (limits, audit, name) = (self.limits, self.audit.clone(), self.source.to_string());
             let work = tokio::task::spawn_blocking(move || load(&engine, &source, &policies, limits));
             let compiling = async move {
+                let mut decision = None;
                 let loaded = match tokio::time::timeout(limits.compile_time, work).await {
-                    Ok(Ok(loaded)) => loaded.map_err(|error| error.to_string()),
+                    Ok(Ok(loaded)) => loaded.map_err(|error| {
+                        if let LoadError::Refused { decision: denied, .. } = &error {
+                            decision = Some((&**denied).into());
+                        }
+                        error.to_string()
+                    }),
                     Ok(Err(panic)) => Err(format!("loading mapping `{name}` failed: {panic}")),
                     Err(_) => Err(format!(
                         "mapping `{name}` was not compiled within {} s; use a smaller component",
@@ -84,6 +90,7 @@ impl Mapping {
                     grants: Vec::new(),
                     limits: loaded.as_ref().map_or(limits, |(_, ready)| ready.limits).into(),
                     error: loaded.as_ref().err().cloned(),
+                    decision,
                 });
                 loaded.map(|(_, ready)| Arc::new(ready))
             };

@@ -25,7 +25,7 @@ use crate::audit::{Audit, Ending, Operation, Subject};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, Running};
 use crate::capability::recorded::case;
 use crate::capability::remote_endpoint::RemoteHandle;
-use crate::capability::{Allowance, Context};
+use crate::capability::{Allowance, Context, Reasons};
 use crate::policy::enforcement::Enforcement;
 use crate::resolve::ServerScope;
 
@@ -220,7 +220,12 @@ impl Provisioner {
             guest_ticks_left = store.data().guest_ticks_left,
             "operation ended"
         );
-        let result = result.unwrap_or_else(|error| Err(self.explain(&error)));
+        let result = match result.unwrap_or_else(|error| Err(self.explain(&error))) {
+            Err(OperationError::Refused(error)) => {
+                Err(OperationError::Refused(shown(error, &store.data().context.reasons)))
+            }
+            other => other,
+        };
         let used = self.used(store.data(), &limits);
         store.data_mut().context.audit.end(|| ending(&result), || used);
         result
@@ -287,6 +292,7 @@ impl Provisioner {
             most_handles: 0,
             audit,
             decision: None,
+            reasons: Reasons::default(),
         };
         let state = State { context, growth: Growth::new(&limits), wasi: None, guest_ticks_left: ticks(&limits) };
         let mut store = Store::new(self.engine.wasmtime(), state);
@@ -348,18 +354,23 @@ fn no_world() -> WasiCtx {
         .build()
 }
 
-/// An error of the contract with its text as it may be shown: the text is the component's.
-fn shown(error: Error) -> Error {
-    let line = |text: String| one_line(&text, MAX_TEXT);
+/// An error of the contract with another text.
+pub(crate) fn with_text(error: Error, text: impl FnOnce(String) -> String) -> Error {
     match error {
-        Error::AccessDenied(text) => Error::AccessDenied(line(text)),
-        Error::NotFound(text) => Error::NotFound(line(text)),
-        Error::Conflict(text) => Error::Conflict(line(text)),
-        Error::Invalid(text) => Error::Invalid(line(text)),
-        Error::Unavailable(text) => Error::Unavailable(line(text)),
-        Error::TimedOut(text) => Error::TimedOut(line(text)),
-        Error::Other(text) => Error::Other(line(text)),
+        Error::AccessDenied(old) => Error::AccessDenied(text(old)),
+        Error::NotFound(old) => Error::NotFound(text(old)),
+        Error::Conflict(old) => Error::Conflict(text(old)),
+        Error::Invalid(old) => Error::Invalid(text(old)),
+        Error::Unavailable(old) => Error::Unavailable(text(old)),
+        Error::TimedOut(old) => Error::TimedOut(text(old)),
+        Error::Other(old) => Error::Other(text(old)),
     }
+}
+
+/// An error of the component with its text as it may be shown, and with the reasons that the component was not told.
+fn shown(error: Error, reasons: &Reasons) -> Error {
+    // Cut first: a text without end would have room for a reason many times.
+    with_text(error, |text| one_line(&reasons.put_into(&one_line(&text, MAX_TEXT)), 2 * MAX_TEXT))
 }
 
 /// How many characters of a text of the component are kept.
@@ -372,7 +383,7 @@ async fn call(
     session: &Session,
     task: Task,
 ) -> wasmtime::Result<Result<Outcome, OperationError>> {
-    let refused = |error| Ok(Err(OperationError::Refused(shown(error))));
+    let refused = |error| Ok(Err(OperationError::Refused(error)));
     match task {
         Task::Name => Ok(Ok(Outcome::Name(one_line(&guest.call_name(store).await?, MAX_TEXT)))),
         Task::Initialize(servers) => match guest.call_initialize(store, session, &servers).await? {

@@ -52,6 +52,7 @@ fn generous() -> Bounds {
         add_mount: set(&["cache", "/etc", "..", "C", "other:/only"]),
         add_label: set(&["", "docker-mcp", "team."]),
         add_host: set(&["db.local:10.0.0.9", "api.local:6.6.6.6"]),
+        remote_secrets: true,
     }
 }
 

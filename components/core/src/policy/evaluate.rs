@@ -186,7 +186,7 @@ impl Policies {
     }
 
     /// How far each file lets a component leave the envelope; files that do not say are left out.
-    pub(super) fn bounds(&self, who: Who<'_>) -> Vec<(Bounds, RuleRef)> {
+    pub fn bounds(&self, who: Who<'_>) -> Vec<(Bounds, RuleRef)> {
         let mut all = Vec::new();
         for policy in &self.files {
             let mut sum: Option<(Bounds, RuleRef)> = None;

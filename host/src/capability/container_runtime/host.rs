@@ -186,7 +186,7 @@ fn unique_labels(labels: Vec<wit::Label>) -> Result<Vec<(String, String)>, Failu
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
         let text = error.to_string();
-        Self::Guest(match error {
+        Self::Kept(match error {
             RuntimeError::Image { .. } => Error::NotFound(text),
             RuntimeError::Invalid(_) => Error::Invalid(text),
             RuntimeError::Denied(_) => Error::AccessDenied(text),

@@ -24,22 +24,32 @@ type Version = Option<(Option<SystemTime>, u64, u64)>;
 type Seen = BTreeMap<PathBuf, Version>;
 
 /// Follows the sources for ever.
-pub(super) async fn watch(sources: Sources, gateway: Gateway, provisioner: Arc<SandboxedProvisioner>, first: Loaded) {
+///
+/// Policies are read at start, and `policies` are the files of which it is only said that they changed: what runs was
+/// judged by what they were, and a gateway that began under one must not go on under another without anybody's doing.
+pub(super) async fn watch(
+    sources: Sources,
+    policies: Vec<PathBuf>,
+    gateway: Gateway,
+    provisioner: Arc<SandboxedProvisioner>,
+    first: Loaded,
+) {
     let mut configuration = configurations(&first);
     let mut bell = Bell::new();
     let mut seen;
-    (bell, seen) = look(bell, &sources).await;
+    let look = async |bell| look(bell, &sources, &policies).await;
+    (bell, seen) = look(bell).await;
     loop {
         bell.rings().await;
         let mut now;
-        (bell, now) = look(bell, &sources).await;
+        (bell, now) = look(bell).await;
         if now == seen {
             continue;
         }
         loop {
             tokio::time::sleep(SETTLED).await;
             let next;
-            (bell, next) = look(bell, &sources).await;
+            (bell, next) = look(bell).await;
             if next == now {
                 break;
             }
@@ -47,8 +57,19 @@ pub(super) async fn watch(sources: Sources, gateway: Gateway, provisioner: Arc<S
         }
         let is_same = |file: &&PathBuf| now.get(*file) == seen.get(*file);
         let changed: BTreeSet<&PathBuf> = now.keys().chain(seen.keys()).filter(|file| !is_same(file)).collect();
+        let (rules, changed): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            changed.into_iter().partition(|file| policies.contains(file));
+        for file in rules {
+            tracing::warn!(
+                "policy `{}` changed; this gateway goes on with what it read at its start; restart it to use the change",
+                file.display()
+            );
+        }
         let changed: Vec<String> = changed.into_iter().map(|file| file.display().to_string()).collect();
         seen = now;
+        if changed.is_empty() {
+            continue;
+        }
         let files = changed.join(", ");
         match sources.load() {
             Ok(loaded) => {
@@ -79,11 +100,11 @@ fn configurations(loaded: &Loaded) -> BTreeMap<String, Arc<Map<String, Value>>> 
 
 /// Looks at the files, which may be others than before, and sees to it that the bell rings for each of them. On a
 /// thread where that may take long: a file may be far away.
-async fn look(bell: Bell, sources: &Sources) -> (Bell, Seen) {
-    let sources = sources.clone();
+async fn look(bell: Bell, sources: &Sources, policies: &[PathBuf]) -> (Bell, Seen) {
+    let (sources, policies) = (sources.clone(), policies.to_vec());
     let work = move || {
         let mut bell = bell;
-        let files = sources.files();
+        let files = [sources.files(), policies].concat();
         // In this order: what changes after it was looked at rings.
         bell.follow(&files);
         let seen =

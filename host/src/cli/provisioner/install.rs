@@ -8,10 +8,12 @@ use chrono::{SecondsFormat, Utc};
 use clap::Args;
 use provisioning_core::text::one_line;
 
+use super::super::assemble::{home, policies};
 use super::super::{Status, options};
 use super::{Subject, imports, render, short, store};
 use crate::inspect::{Difference, Standing, inspect as read_component};
 use crate::installed::{Consent, Installed, check_name};
+use crate::policy::effect::Effect;
 use crate::policy::grants::Grants;
 
 #[derive(Args, Debug)]
@@ -45,7 +47,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         grants.extend(more.clone());
     }
     let standing = Standing::of(&subject.inspection, &grants);
-    eprint!("{}", render::text(&path, "file", &subject.inspection, &standing, "`--grant`"));
+    let loaded = policies(&[], home().as_deref())?;
+    let effect = Effect::of(&grants, &loaded.policies, &subject.inspection.digest, None);
+    let left = (!loaded.files.is_empty()).then_some((&effect, loaded.files.len()));
+    eprint!("{}", render::text(&path, "file", &subject.inspection, (&standing, "`--grant`"), left));
     let provisioner =
         format!("{}/provisioner@{}", crate::sandbox::component::PACKAGE, crate::sandbox::component::VERSION);
     ensure!(

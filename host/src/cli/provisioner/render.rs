@@ -3,12 +3,22 @@
 use std::fmt::Write as _;
 
 use crate::inspect::{Change, Difference, Function, Import, Inspection, Risk, Standing, Status};
+use crate::policy::effect::Effect;
 
 /// How wide a text is, without its indentation.
 const WIDTH: usize = 96;
 
 /// All that is known of a component, the most important first.
-pub(super) fn text(name: &str, from: &str, of: &Inspection, standing: &Standing, granted_by: &str) -> String {
+///
+/// `granted` is what it is granted and by what; `left` is what the policies leave of that and how many files they are,
+/// if there are any.
+pub(super) fn text(
+    name: &str,
+    from: &str,
+    of: &Inspection,
+    (standing, granted_by): (&Standing, &str),
+    left: Option<(&Effect, usize)>,
+) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "{name} ({from})");
@@ -63,6 +73,9 @@ pub(super) fn text(name: &str, from: &str, of: &Inspection, standing: &Standing,
     );
 
     grants(&mut out, standing, granted_by);
+    if let Some((effect, files)) = left {
+        policies(&mut out, effect, files);
+    }
 
     out.push_str("\nWhat it offers to the gateway: its exports\n");
     for export in &of.exports {
@@ -115,6 +128,29 @@ fn grants(out: &mut String, standing: &Standing, granted_by: &str) {
     };
     // Not broken into lines: what is in it is to be copied.
     let _ = writeln!(out, "  so                  {verdict}");
+}
+
+fn policies(out: &mut String, effect: &Effect, files: usize) {
+    let count = if files == 1 {
+        "the policy file that holds here".to_owned()
+    } else {
+        format!("the {files} policy files that hold here")
+    };
+    let _ = writeln!(out, "\nWhat is left of that by {count}");
+    if effect.is_nothing() {
+        out.push_str("  all of it\n");
+        return;
+    }
+    if effect.denied.is_none() {
+        paragraph(
+            out,
+            "  left                ",
+            if effect.left.is_empty() { "nothing".to_owned() } else { effect.left.join(", ") }.as_str(),
+        );
+    }
+    for line in effect.lines() {
+        paragraph(out, "  by a policy         ", &line);
+    }
 }
 
 fn claims(out: &mut String, of: &Inspection) {

@@ -163,11 +163,13 @@ impl Problems {
             && form.resources.is_none()
             && form.require.is_none();
         if silent {
-            let message =
-                format!("rule `{}` says nothing; add `images`, `secrets` or another section", form.name.value);
+            let message = format!(
+                "rule `{}` says nothing; add `images`, `secrets` or another section",
+                one_line(&form.name.value, 100)
+            );
             self.add(&At { value: (), line, column }, message);
         }
-        let mut read = Rule { name: Arc::from(form.name.value.as_str()), line, ..Rule::default() };
+        let mut read = Rule { name: Arc::from(one_line(&form.name.value, 100)), line, ..Rule::default() };
         if let Some(scope) = form.scope {
             self.scope(scope, &mut read);
         }

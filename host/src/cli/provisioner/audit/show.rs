@@ -113,24 +113,26 @@ fn event(record: &Record<'_>) -> String {
         let tool = if record.tool.is_some() { format!(" tool `{}`", of(&record.tool)) } else { String::new() };
         format!("{}{server}{tool} by {}", of(&record.task), of(&record.component))
     };
+    let rule = || {
+        let Some(rule) = &record.rule else { return String::new() };
+        let place = rule.file.as_deref().map(|file| match rule.line {
+            Some(line) => format!(" at {file}:{line}"),
+            None => format!(" in {file}"),
+        });
+        format!(" by {}{}", shown(&rule.text), shown(&place.unwrap_or_default()))
+    };
     let took = record.duration_us.map(|time| format!(" in {:.1} ms", time as f64 / 1e3)).unwrap_or_default();
     match record.event {
         Kind::Opened => format!("log begins, gateway {} process {}", of(&record.gateway), record.process.unwrap_or(0)),
         Kind::Continued => "log goes on in a new file".to_owned(),
         Kind::Removed => "old files are deleted".to_owned(),
-        Kind::Loaded => format!("component {} loaded: {}", of(&record.component), of(&record.outcome)),
+        Kind::Loaded => format!("component {} loaded: {}{}", of(&record.component), of(&record.outcome), rule()),
+        Kind::Refused => format!("server `{}`: DENIED{}", of(&record.server), rule()),
         Kind::Begun => format!("begins: {}", subject()),
         Kind::Asked => format!("asks: {}", function()),
         Kind::Call => {
-            let rule = record.rule.as_ref().map(|rule| {
-                let place = rule.file.as_deref().map(|file| match rule.line {
-                    Some(line) => format!(" at {file}:{line}"),
-                    None => format!(" in {file}"),
-                });
-                format!(" by {}{}", shown(&rule.text), shown(&place.unwrap_or_default()))
-            });
             let verdict = if is_denied(record) { "DENIED" } else { "allowed" };
-            format!("{}: {verdict}{}, {}{took}", function(), rule.unwrap_or_default(), of(&record.outcome))
+            format!("{}: {verdict}{}, {}{took}", function(), rule(), of(&record.outcome))
         }
         Kind::Ended => format!("ends: {}, {}{took}", subject(), of(&record.outcome)),
         Kind::Lost => format!("{} RECORDS ARE LOST", record.lost.unwrap_or(0)),
