@@ -77,6 +77,7 @@ impl Place {
                 secrets: Arc::new(Secrets),
                 resources: Resources::default(),
                 long_lived: false,
+                cluster: None,
                 refused: None,
             }],
             startup_timeout: PATIENCE,

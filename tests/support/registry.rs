@@ -1,6 +1,6 @@
 //! A registry on loopback, for tests that pull.
 
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -21,7 +21,8 @@ const KEEPER: &str = r#"docker-registry serve "$0/config.yml" & read -r _; kill 
 pub(crate) struct Registry {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    _input: ChildStdin,
+    /// Its standard input ends when this is dropped.
+    _keeper: Child,
 }
 
 impl Registry {
@@ -48,7 +49,7 @@ impl Registry {
             config += &format!("auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}\n");
         }
         std::fs::write(directory.join("config.yml"), config).unwrap();
-        let mut keeper = Command::new("sh")
+        let keeper = Command::new("sh")
             .args(["-c", KEEPER])
             .arg(&directory)
             .stdin(Stdio::piped())
@@ -56,14 +57,13 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let input = keeper.stdin.take().unwrap();
         crate::contract::within(async {
             while tokio::net::TcpStream::connect(&address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         })
         .await;
-        Some(Self { address, _input: input })
+        Some(Self { address, _keeper: keeper })
     }
 
     /// Pushes an image under this name and removes it from the engine. Gives its reference.
