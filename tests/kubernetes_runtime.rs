@@ -38,7 +38,7 @@ use provisioning_core::{HostAlias, Network, SecurityProfile, Segment, Value, Vol
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
-use cluster::{Cluster, PULL_SECRET, SESSION};
+use cluster::{Cluster, SESSION};
 use contract::{Image, OneSecret, PATIENCE, exchange, within};
 
 /// An image that is on every node of the test cluster, and in no registry.
@@ -135,7 +135,7 @@ async fn a_pod_is_admitted_under_the_restricted_profile_and_is_what_the_specific
     assert_eq!(spec["automountServiceAccountToken"], false);
     assert_eq!(spec["activeDeadlineSeconds"], 600);
     let container = &spec["containers"][0];
-    assert_eq!(container["resources"]["limits"], json!({"cpu": "1", "memory": "2Gi"}));
+    assert_eq!(container["resources"]["limits"], json!({"cpu": "1", "memory": "2147483648"}));
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     let mounts = container["volumeMounts"].as_array().unwrap();
     assert_eq!((mounts.len(), &mounts[0]["mountPath"]), (1, &json!("/scratch")), "there is no token");
@@ -161,13 +161,18 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
         request.spec.environment = vec![(name.to_owned(), value)];
         request
     };
-    let never = cluster.runtime("kube", &reaper, |settings| settings.pull_policy = Some("Never".to_owned()));
-    let nowhere = cluster.runtime("kube", &reaper, |settings| {
+    let never = cluster.runtime("never", &reaper, |settings| settings.pull_policy = Some("Never".to_owned()));
+    let nowhere = cluster.runtime("nowhere", &reaper, |settings| {
         settings.node_selector = [("no-such-label".to_owned(), "x".to_owned())].into();
         settings.start_timeout = Duration::from_secs(30);
     });
     let mut root = request(&echo());
     root.spec.security.run_as_non_root = true;
+    let of_session = |session: &str, image: &Image| {
+        let mut request = request(image);
+        request.identity.session = session.to_owned();
+        request
+    };
     let cases: Vec<(&KubernetesRuntime, Request, Vec<&str>)> = vec![
         (
             &runtime,
@@ -175,7 +180,11 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
             vec!["`127.0.0.1:1/no/such:1`", "cannot pull it"],
         ),
         (&runtime, request(&Image::new("mcp-test/UPPER:1", &[])), vec!["UPPER"]),
-        (&never, request(&Image::new("mcp-test/absent:1", &[])), vec!["`mcp-test/absent:1`", "must not be pulled"]),
+        (
+            &never,
+            of_session("never", &Image::new("mcp-test/absent:1", &[])),
+            vec!["`mcp-test/absent:1`", "must not be pulled"],
+        ),
         (
             &runtime,
             with("K", key(ObjectKind::ConfigMap, "there", "b")),
@@ -186,7 +195,7 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
             with("K", key(ObjectKind::Secret, "mcp-gateway-secrets", "github.token")),
             vec!["Secret `mcp-gateway-secrets` does not exist", "cluster-tools populate-secret"],
         ),
-        (&nowhere, request(&echo()), vec!["no node has room", "node(s) didn't match"]),
+        (&nowhere, of_session("nowhere", &echo()), vec!["no node has room", "node(s) didn't match"]),
         (&runtime, root, vec!["would or could run as root", "numeric `user`"]),
         (
             &runtime,
@@ -631,11 +640,6 @@ async fn an_image_in_a_private_registry_is_pulled_and_looked_at_with_the_pull_se
     let done =
         within(subject.runtime.run(subject.request(&subject.images.both_streams), RunLimits::default())).await.unwrap();
     assert_eq!(done.stderr.bytes, b"to stderr\n", "the streams are apart, so the runner started it");
-    let without = cluster.runtime("kube", &subject.reaper, |_| {});
-    let error = within(without.run(request(&subject.images.echo), RunLimits::default())).await;
-    // Another test may have had the node pull it; then the node lets it run.
-    if let Err(error) = error {
-        assert!(error.to_string().contains("pull secrets"), "{error}");
-    }
-    let _ = PULL_SECRET;
+    subject.expect_nothing_left().await;
+    drop(cluster);
 }

@@ -33,9 +33,10 @@ use docker_mcp::lease::Reaper;
 use futures::StreamExt as _;
 use provisioning_core::Network;
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use cluster::Cluster;
-use contract::{Image, PATIENCE, exchange, within};
+use contract::{Image, PATIENCE, within};
 
 /// Both runtimes, and where images are.
 struct Both {
@@ -303,20 +304,35 @@ async fn a_server_answers_the_same() {
     let Some(both) = Both::begin().await else { return };
     let mut request = contract::request("kube", &Image::new("mcp-test/everything:1", &[]));
     request.spec.network = Network::Declared;
-    let lines = [
+    let lines_sent = [
         r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#,
-        r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"message":"$(id) ünï"}}}"#,
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}",
+        r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"echo","arguments":{"message":"$(id) ünï"}}}"#,
     ];
     let mut answers: Vec<Vec<String>> = Vec::new();
     for runtime in [&both.docker as &dyn ContainerRuntime, &both.kubernetes] {
-        let mut running = within(runtime.start(request.clone())).await.unwrap();
-        let first = exchange(&mut running.streams, lines[0]).await;
-        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        let second = exchange(&mut running.streams, &format!("{initialized}\n{}", lines[1])).await;
-        answers.push(vec![first, second]);
+        let running = within(runtime.start(request.clone())).await.unwrap();
+        let (mut stdin, mut lines) = (running.streams.stdin, BufReader::new(running.streams.stdout).lines());
+        let mut given = Vec::new();
+        for (number, line) in lines_sent.iter().enumerate() {
+            stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+            stdin.flush().await.unwrap();
+            // Notifications may come at any time.
+            let id = format!("\"id\":{}", number + 1);
+            let answer = async {
+                loop {
+                    let line = lines.next_line().await.unwrap().unwrap();
+                    if line.contains(&id) {
+                        return line;
+                    }
+                }
+            };
+            given.push(within(answer).await);
+        }
+        answers.push(given);
     }
     assert_eq!(answers[0], answers[1]);
-    assert!(answers[0][1].contains("$(id) ünï"), "{answers:?}");
+    assert!(answers[0][2].contains("$(id) ünï"), "{answers:?}");
     both.end().await;
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Inspected {
     pub(super) entry_point: Vec<String>,
     /// The arguments where there are no others.
     pub(super) arguments: Vec<String>,
+    /// The user, as `USER[:GROUP]`; empty for root.
+    pub(super) user: String,
 }
 
 /// What is known of an image for one kind of processor; the reason if nothing can be found out.
@@ -161,7 +163,12 @@ async fn pull(
     }
     let run = config.config.unwrap_or_default();
     let pinned = format!("{}/{}@{digest}", reference.registry(), reference.repository());
-    Ok(Inspected { pinned, entry_point: run.entrypoint.unwrap_or_default(), arguments: run.cmd.unwrap_or_default() })
+    Ok(Inspected {
+        pinned,
+        entry_point: run.entrypoint.unwrap_or_default(),
+        arguments: run.cmd.unwrap_or_default(),
+        user: run.user.unwrap_or_default(),
+    })
 }
 
 /// Registries on this machine speak plain HTTP, as engines and clusters have it too.

@@ -56,6 +56,7 @@ pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeErr
         own.insert(labels::NETWORK.to_owned(), "none".to_owned());
     }
     labels::add(&mut metadata, &spec.labels)?;
+    let has_volumes = !volumes.volumes.is_empty();
     let mut node_selector = settings.node_selector.clone();
     let mut container = Container {
         name: CONTAINER.to_owned(),
@@ -75,6 +76,8 @@ pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeErr
         }),
         ..Container::default()
     };
+    // Some container runtimes leave out the group of an image's user.
+    let own_user = started.as_ref().and_then(|started| ids(&started.user).ok());
     if let Some(started) = started {
         started.apply(&mut container, &mut volumes, &mut node_selector);
     }
@@ -82,7 +85,7 @@ pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeErr
     let aliases = aliases(spec)?;
     let pod_spec = PodSpec {
         containers: vec![container],
-        security_context: Some(security(spec, !volumes.volumes.is_empty())?),
+        security_context: Some(security(spec, own_user, has_volumes)?),
         volumes: Some(volumes.volumes).filter(|volumes| !volumes.is_empty()),
         host_aliases: Some(aliases).filter(|aliases| !aliases.is_empty()),
         restart_policy: Some("Never".to_owned()),
@@ -117,7 +120,11 @@ fn resources(wanted: &Resources) -> ResourceRequirements {
     }
 }
 
-fn security(spec: &ContainerSpec, has_volumes: bool) -> Result<PodSecurityContext, RuntimeError> {
+fn security(
+    spec: &ContainerSpec,
+    own_user: Option<(i64, Option<i64>)>,
+    has_volumes: bool,
+) -> Result<PodSecurityContext, RuntimeError> {
     let user = match &spec.user {
         Some(value) => known_text(value).ok_or_else(|| {
             RuntimeError::Invalid(format!(
@@ -126,7 +133,7 @@ fn security(spec: &ContainerSpec, has_volumes: bool) -> Result<PodSecurityContex
         })?,
         None => String::new(),
     };
-    let ids = (!user.is_empty()).then(|| ids(&user)).transpose()?;
+    let ids = if user.is_empty() { own_user } else { Some(ids(&user)?) };
     if spec.security.run_as_non_root && ids.is_some_and(|(user, _)| user == 0) {
         return Err(RuntimeError::Denied(format!(
             "image `{}` would run as root, and `run-as-non-root` is asked for; give the server a numeric `user` such as `1000`",

@@ -1,3 +1,5 @@
+//! Tests of the pod, and of the other objects that a plan shows.
+
 use provisioning_core::value::{ObjectKind, Origin};
 use provisioning_core::{HostAlias, SecurityProfile, Segment, Value, VolumeMount};
 

@@ -134,6 +134,7 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
         image: inspected.pinned.clone(),
         entry_point: inspected.entry_point.clone(),
         arguments: inspected.arguments.clone(),
+        user: inspected.user.clone(),
     }))
 }
 

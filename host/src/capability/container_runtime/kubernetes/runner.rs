@@ -49,6 +49,8 @@ pub(super) struct Started {
     pub(super) entry_point: Vec<String>,
     /// The image's own arguments, for where there are no others.
     pub(super) arguments: Vec<String>,
+    /// The image's own user.
+    pub(super) user: String,
 }
 
 impl Started {

@@ -54,6 +54,10 @@ impl Session {
         Self { id, duration: DURATION, begun: OnceCell::new(), no_network, runner }
     }
 
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn set_duration(&mut self, duration: Duration) {
         self.duration = duration;
     }

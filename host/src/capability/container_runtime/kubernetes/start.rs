@@ -33,8 +33,8 @@ use crate::lease::Lease;
 const SLOW: Duration = Duration::from_secs(60);
 /// How long a pull may take.
 const PULL: Duration = Duration::from_secs(15 * 60);
-/// After how long it is looked closer at a pod that does not run.
-const LOOK_CLOSER: Duration = Duration::from_secs(1);
+/// After how long it is looked closer at a pod that does not run, if there is that much time.
+const LOOK_CLOSER: Duration = Duration::from_secs(4);
 /// How long no node may have room where there is no time for a new node anyway.
 const NO_ROOM: Duration = Duration::from_secs(2);
 /// How much time there must be for it to be worth waiting for a new node.
@@ -110,6 +110,13 @@ pub(super) async fn create(
     how: How,
     is_abandoned: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<Made, RuntimeError> {
+    let (session, own) = (&request.identity.session, backend.session.id());
+    if session != own {
+        // Its pods would not be watched.
+        return Err(RuntimeError::Engine(format!(
+            "a request of session `{session}` came to the runtime of session `{own}`; this is a bug"
+        )));
+    }
     let name = names::unique(&request.identity.server)?;
     let draft = Draft::new(&name, request)?;
     let cluster = backend.cluster().await?;
@@ -321,7 +328,7 @@ impl Patience {
     /// Reads the next event. Events are only looked for if the pod takes long.
     async fn read(&mut self, ward: &Ward) {
         if matches!(self.events, Events::Unread) {
-            tokio::time::sleep_until(self.began + LOOK_CLOSER).await;
+            tokio::time::sleep_until(self.began + LOOK_CLOSER.min(self.limit / 2)).await;
             let api: Api<Event> = ward.cluster().api();
             let fields = format!("involvedObject.kind=Pod,involvedObject.name={}", ward.name());
             let params = WatchParams::default().fields(&fields);

@@ -74,7 +74,7 @@ impl Subject {
             if tail.lines().is_empty() {
                 self.read_log(&tail).await;
             }
-            if let Some(ended) = ended {
+            if let Some(ended) = ended.filter(|ended| ended.code != 0) {
                 tail.push(&ended.to_string());
             }
         };
