@@ -71,7 +71,7 @@ fn status(pod: &Pod) -> String {
         waiting.or_else(|| state.terminated.as_ref().and_then(|ended| ended.reason.clone()))
     });
     // A reason says more than the phase, except for init containers that are done.
-    let reason = waiting.filter(|reason| reason != "Completed" && reason != "PodInitializing").last();
+    let reason = waiting.filter(|reason| reason != "Completed" && reason != "PodInitializing").next_back();
     let phase = status.reason.clone().or(reason).or_else(|| status.phase.clone());
     one_line(&phase.unwrap_or_else(|| "Unknown".to_owned()), 60)
 }

@@ -108,11 +108,13 @@ fn rules(rights: &[Right]) -> Vec<Json> {
         }
     }
     let rule = |(resource, name, verbs): (&str, Option<&str>, Vec<&str>)| {
-        let mut rule = json!({ "apiGroups": [group(resource)], "resources": [resource], "verbs": verbs });
-        if let Some(name) = name {
-            rule["resourceNames"] = json!([name]);
+        let (groups, resources) = ([group(resource)], [resource]);
+        match name {
+            Some(name) => {
+                json!({ "apiGroups": groups, "resources": resources, "resourceNames": [name], "verbs": verbs })
+            }
+            None => json!({ "apiGroups": groups, "resources": resources, "verbs": verbs }),
         }
-        rule
     };
     rules.into_iter().map(rule).collect()
 }
