@@ -145,7 +145,7 @@ impl Log {
 }
 
 fn request() -> Request {
-    let mut request = contract::request("s", &Image::new("example/x:1", &[]));
+    let mut request = contract::request("s", Image::new("example/x:1", &[]));
     request.spec.network = Network::Declared;
     request
 }

@@ -93,7 +93,7 @@ async fn run(runtime: &dyn ContainerRuntime, image: &str, arguments: &[&str], in
 }
 
 fn request(image: &str, arguments: &[&str]) -> Request {
-    let mut request = contract::request("kube", &Image::new(image, arguments));
+    let mut request = contract::request("kube", Image::new(image, arguments));
     request.identity.tool = Some("tool".to_owned());
     request.spec.network = Network::Declared;
     request
@@ -302,7 +302,7 @@ async fn calls_in_the_same_second_do_not_get_in_each_others_way_and_a_cancelled_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_answers_the_same() {
     let Some(both) = Both::begin().await else { return };
-    let mut request = contract::request("kube", &Image::new("mcp-test/everything:1", &[]));
+    let mut request = contract::request("kube", Image::new("mcp-test/everything:1", &[]));
     request.spec.network = Network::Declared;
     let lines_sent = [
         r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#,

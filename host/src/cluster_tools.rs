@@ -33,7 +33,7 @@ use crate::cli::Verbosity;
 
 /// Prepares a Kubernetes cluster for MCP servers, and cleans up after them.
 ///
-/// In the mode `cluster`, the gateway reads no configuration and no secret itself: one ConfigMap and one Secret of the
+/// In the mode `cluster`, the gateway brings neither configuration nor secrets along: one ConfigMap and one Secret of the
 /// namespace hold them for all servers. These commands find out what servers need, make files to fill in, and make the
 /// two objects from them.
 #[derive(Debug, Parser)]
@@ -48,10 +48,11 @@ struct Cli {
 const HELP: &str = "\
 From a catalog to a running gateway:
   cluster-tools extract-data github                     what the server needs
-  cluster-tools generate-env github,slack team          team-config.env and team-secret.env, to fill in
+  cluster-tools generate-env github,slack team          two files to fill in
   cluster-tools populate-configmap team-config.env my-mcp-config default
   cluster-tools populate-secret team-secret.env my-mcp-secrets default
-  cluster-tools check github,slack --config-name my-mcp-config --secret-name my-mcp-secrets
+  cluster-tools check github,slack default \\
+    --cluster-config-name my-mcp-config --cluster-secret-name my-mcp-secrets
   docker-mcp gateway run --provisioner kubernetes --servers github,slack \\
     --cluster-config-provider cluster --cluster-config-name my-mcp-config \\
     --cluster-secret-provider cluster --cluster-secret-name my-mcp-secrets

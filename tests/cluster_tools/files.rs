@@ -76,12 +76,12 @@ fn help_is_worth_reading() {
 }
 
 #[test]
-fn roles_are_printed_for_each_mode_and_none_reads_secrets() {
+fn roles_are_printed_for_each_mode_and_read_no_secret_that_is_not_named() {
     let mut tools = Tools::new();
     tools
         .step("rbac mcp")
         .step("rbac --cluster-secret-provider docker-engine --cluster-config-provider docker-engine --user ada")
-        .step("rbac --cluster-secret-provider docker-engine --cluster-config-name settings --format json")
+        .step("rbac --cluster-secret-provider docker-engine --cluster-config-name settings --read-secret pull --format json")
         .step("rbac Bad_Namespace");
     tools.end("cluster_tools_rbac");
 }

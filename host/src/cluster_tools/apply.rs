@@ -191,22 +191,26 @@ fn content(kind: ObjectKind, data: &Data) -> Json {
     Json::Object(values.collect())
 }
 
-/// An object without its values, as it is made where there is none.
-pub(super) fn manifest(kind: ObjectKind, name: &str) -> Json {
-    let (component, mut object) = match kind {
-        ObjectKind::Secret => ("secret", json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque" })),
-        ObjectKind::ConfigMap => ("config", json!({ "apiVersion": "v1", "kind": "ConfigMap" })),
+/// An object as it is made where there is none, with its values in the given field.
+pub(super) fn manifest(kind: ObjectKind, name: &str, field: &str, values: Json) -> Json {
+    let component = match kind {
+        ObjectKind::Secret => "secret",
+        ObjectKind::ConfigMap => "config",
     };
-    object["metadata"] = json!({ "name": name, "labels": labels(component) });
+    let mut object = json!({
+        "apiVersion": "v1", "kind": kind_name(kind),
+        "metadata": { "name": name, "labels": labels(component) }, field: values,
+    });
+    if let Some(fields) = object.as_object_mut().filter(|_| kind == ObjectKind::Secret) {
+        fields.insert("type".to_owned(), json!("Opaque"));
+    }
     object
 }
 
 /// Makes the object, or changes the one that is there.
 async fn put(cluster: &Cluster, kind: ObjectKind, name: &str, data: &Data) -> anyhow::Result<Applied> {
     let (api, resource) = api(cluster, kind);
-    let mut object = manifest(kind, name);
-    object["data"] = content(kind, data);
-    let object: DynamicObject = serde_json::from_value(object)?;
+    let object: DynamicObject = serde_json::from_value(manifest(kind, name, "data", content(kind, data)))?;
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -217,10 +221,8 @@ async fn put(cluster: &Cluster, kind: ObjectKind, name: &str, data: &Data) -> an
             Err(status) if status.is_already_exists() => {}
             Err(status) => return Err(cluster.refused(create, &status)),
         }
-        let mut patch = json!({ "data": content(kind, data) });
-        if let Some(labels) = missing_labels(cluster, &api, resource, &object).await? {
-            patch["metadata"] = json!({ "labels": labels });
-        }
+        let labels = missing_labels(cluster, &api, resource, &object).await?;
+        let patch = json!({ "data": content(kind, data), "metadata": { "labels": labels } });
         let step = Step::new("patch", resource, name);
         match cluster.ask(step, api.patch(name, &by_cluster_tools(), &Patch::Merge(&patch))).await? {
             Ok(changed) => return Ok(Applied::of(&changed, false)),
@@ -244,23 +246,23 @@ fn by_cluster_tools() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
-/// The labels that an object which is there lacks. Those that it has stay: they may be what another tool knows it by.
+/// The labels that an object which is there lacks. Those that it has stay: another tool may know it by them.
 async fn missing_labels(
     cluster: &Cluster,
     api: &Api<DynamicObject>,
     resource: &'static str,
     wanted: &DynamicObject,
-) -> anyhow::Result<Option<BTreeMap<String, String>>> {
+) -> anyhow::Result<BTreeMap<String, String>> {
     let name = wanted.metadata.name.as_deref().unwrap_or_default();
     // Who may change an object and not read it changes its values alone.
     let Ok(found) = cluster.ask(Step::new("get", resource, name), api.get_metadata(name)).await? else {
-        return Ok(None);
+        return Ok(BTreeMap::new());
     };
     let mut labels = wanted.metadata.labels.clone().unwrap_or_default();
     for label in found.metadata.labels.unwrap_or_default().keys() {
         labels.remove(label);
     }
-    Ok((!labels.is_empty()).then_some(labels))
+    Ok(labels)
 }
 
 /// Notes the names of the keys that a Secret has, all of them, whoever set them.

@@ -17,7 +17,7 @@ use super::output::Output;
 
 /// Compare what servers need with what the cluster has.
 ///
-/// No value is shown. Secrets are only asked for their keys; where you may not read them, the names count that
+/// No value is shown. Of the Secret only the keys are looked at; where you may not read it, the names count that
 /// `populate-secret` noted. The exit code is 3 if something is missing.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {

@@ -65,13 +65,13 @@ fn status(pod: &Pod) -> String {
     }
     let Some(status) = &pod.status else { return "Unknown".to_owned() };
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let mut waiting = containers.filter_map(|container| {
+    let mut reasons = containers.filter_map(|container| {
         let state = container.state.as_ref()?;
         let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
         waiting.or_else(|| state.terminated.as_ref().and_then(|ended| ended.reason.clone()))
     });
     // A reason says more than the phase, except for init containers that are done.
-    let reason = waiting.rfind(|reason| reason != "Completed" && reason != "PodInitializing");
+    let reason = reasons.rfind(|reason| reason != "Completed" && reason != "PodInitializing");
     let phase = status.reason.clone().or(reason).or_else(|| status.phase.clone());
     one_line(&phase.unwrap_or_else(|| "Unknown".to_owned()), 60)
 }

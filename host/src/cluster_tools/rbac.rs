@@ -13,8 +13,9 @@ use crate::capability::container_runtime::kubernetes::permissions::{Right, Wante
 
 /// Print the Role that the gateway needs in a cluster.
 ///
-/// A ServiceAccount, the Role and their RoleBinding, for `kubectl apply -f -`. In no mode may the gateway read Secrets. Note
-/// that who may create pods in a namespace can have them use every Secret in it: give the gateway a namespace of its own.
+/// A ServiceAccount, the Role and their RoleBinding, for `kubectl apply -f -`. It does not let the gateway read
+/// Secrets, except those of `--read-secret`. Note that who may create pods in a namespace can have them use every Secret
+/// in it: give the gateway a namespace of its own.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// The namespace. Default: `default`; no kubeconfig is looked for
@@ -31,6 +32,10 @@ pub(super) struct Arguments {
     /// The Secret with the secrets, as for `gateway run`
     #[arg(long, value_name = "NAME", default_value = "mcp-gateway-secrets")]
     cluster_secret_name: String,
+    /// Secrets that it may read by name: those of `--pod-pull-secret`, and that of `--cluster-secret-name` where
+    /// `remote-secrets` is granted
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    read_secret: Vec<String>,
     /// What the Role, the ServiceAccount and the RoleBinding are called
     #[arg(long, value_name = "NAME", default_value = "mcp-gateway")]
     name: String,
@@ -56,7 +61,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let Arguments { namespace, cluster_config_name, cluster_secret_name, name, user, output, cluster, .. } = arguments;
     let name = object_name(name, "Role")?;
     object_name(cluster_config_name, "ConfigMap")?;
-    object_name(cluster_secret_name, "Secret")?;
+    for secret in arguments.read_secret.iter().chain([cluster_secret_name]) {
+        object_name(secret, "Secret")?;
+    }
     let namespace = cluster.namespace(namespace.as_deref())?.unwrap_or_else(|| "default".to_owned());
     let metadata = json!({ "name": name, "namespace": namespace });
     let api_group = "rbac.authorization.k8s.io";
@@ -89,7 +96,7 @@ fn wanted(arguments: &Arguments) -> Wanted {
         // The names of the keys, not the Secret.
         configurations.push(notes_name(&arguments.cluster_secret_name));
     }
-    Wanted { configurations, ..Wanted::everything() }
+    Wanted { configurations, secrets: arguments.read_secret.clone(), ..Wanted::everything() }
 }
 
 /// The rights as rules, in the order of what they are about.
@@ -103,11 +110,13 @@ fn rules(rights: &[Right]) -> Vec<Json> {
         }
     }
     let rule = |(resource, name, verbs): (&str, Option<&str>, Vec<&str>)| {
-        let mut rule = json!({ "apiGroups": [group(resource)], "resources": [resource], "verbs": verbs });
-        if let Some(name) = name {
-            rule["resourceNames"] = json!([name]);
+        let (groups, resources) = ([group(resource)], [resource]);
+        match name {
+            Some(name) => {
+                json!({ "apiGroups": groups, "resources": resources, "resourceNames": [name], "verbs": verbs })
+            }
+            None => json!({ "apiGroups": groups, "resources": resources, "verbs": verbs }),
         }
-        rule
     };
     rules.into_iter().map(rule).collect()
 }

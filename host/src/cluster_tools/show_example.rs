@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::Status;
-use super::apply::{kind_name, manifest};
+use super::apply::manifest;
 use super::extract_data::quoted;
 use super::needs::{Needs, SECRET_PLACEHOLDER, VALUE_PLACEHOLDER};
 use super::options::{Catalogs, select};
@@ -62,16 +62,9 @@ Commands to create resources:
         "apiVersion": "v1",
         "kind": "List",
         "items": [
-            example(ObjectKind::ConfigMap, "my-mcp-config", "data", &config),
-            example(ObjectKind::Secret, "my-mcp-secrets", "stringData", &secrets),
+            manifest(ObjectKind::ConfigMap, "my-mcp-config", "data", json!(config)),
+            manifest(ObjectKind::Secret, "my-mcp-secrets", "stringData", json!(secrets)),
         ],
     }))?;
     Ok(Status::Success)
-}
-
-fn example(kind: ObjectKind, name: &str, field: &str, values: &BTreeMap<&str, &str>) -> Json {
-    let mut object = manifest(kind, name);
-    object["kind"] = json!(kind_name(kind));
-    object[field] = json!(values);
-    object
 }
