@@ -96,6 +96,10 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
         ("version: 1\nrules:\n  - {name: a, for: {servers: []}, require: [image-digest]}\n", "means nobody"),
         // What is wrong with a name is told, and the name does not drive a terminal in what is told besides.
         ("version: 1\nrules:\n  - name: \"a\\e[2K\"\n", "3:5: rule `a\\u{1b}[2K` says nothing"),
+        (
+            "version: 1\ncomponents:\n  allow:\n    - {component: '*', grants: [\"add-l\\e[2Kbel=x\"]}\n",
+            "4:33: there is no grant `add-l\\u{1b}[2Kbel=x`",
+        ),
         ("version: 1\nversion: 1\n", "2:1: duplicate"),
         ("version: 1\na: &x {}\nrules: *x\n", "2:1: unknown"),
         ("version: 1\ncomponents:\n  allow:\n    - {component: 'sha256:12'}\n", "4:19: `sha256:12` is no digest"),

@@ -75,6 +75,7 @@ impl Place {
                 entry: Arc::new(catalog.get(server).unwrap().clone()),
                 config: Arc::new(config),
                 secrets: Arc::new(Secrets),
+                cluster: None,
                 resources: Resources::default(),
                 long_lived: false,
                 cluster: None,

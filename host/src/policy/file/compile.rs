@@ -16,6 +16,9 @@ use super::Problem;
 use super::form::{self, Amount, At};
 use crate::policy::grants::{Grants, Interface};
 
+/// The longest message about a problem, in characters.
+const MESSAGE: usize = 1000;
+
 /// The version of the form that is read.
 const VERSION: u32 = 1;
 /// How many problems are told.
@@ -52,7 +55,9 @@ struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add<T>(&mut self, at: &At<T>, message: impl Into<String>) {
-        self.0.push(Problem { line: at.line, column: at.column, message: message.into() });
+        // What it quotes is the file's.
+        let message = one_line(&message.into(), MESSAGE);
+        self.0.push(Problem { line: at.line, column: at.column, message });
     }
 
     /// Reads one thing, or notes why not.

@@ -155,7 +155,7 @@ mod tests {
             (token, SecretText::new("Bearer s3cret\"token".to_owned())),
         ]);
         for (message, expected) in [
-            ("unable to find user config-ada: no entry", "unable to find user …: no entry"),
+            ("unable to find user config-ada: no entry", "unable to find user … no entry"),
             ("no group gruppe-ä, user config-ada:gruppe-ä", "no group …, user <config:user.config>"),
             (r#"exec: "Bearer s3cret\"token": no"#, r#"exec: "…\…": no"#),
             ("nothing of it", "nothing of it"),
