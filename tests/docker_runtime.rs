@@ -161,7 +161,7 @@ async fn a_refused_volume_is_named_by_where_it_comes_from() {
     let error = within(subject.runtime.start(request)).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Denied(_)));
     let name = "volume `<config:s.path>:/x`";
-    assert_eq!(error.to_string(), format!("{name}: {name} is forbidden"), "what the check quotes is hidden too");
+    assert_eq!(error.to_string(), format!("{name}: {name} is refused"), "what the check quotes is hidden too");
     subject.expect_nothing_left().await;
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn runtime(surroundings: Surroundings, reaper: &Reaper) -> DockerRunt
 /// The same in a session that may have a lock.
 pub(crate) fn runtime_in(session: Arc<Session>, surroundings: Surroundings, reaper: &Reaper) -> DockerRuntime {
     let check = Arc::new(|volume: &str| match volume.starts_with("/forbidden") {
-        true => Err(format!("volume `{volume}` is forbidden")),
+        true => Err(format!("volume `{volume}` is refused")),
         false => Ok(volume.to_owned()),
     });
     DockerRuntime::new(surroundings, Arc::new(OneSecret), check, reaper.clone(), session)
