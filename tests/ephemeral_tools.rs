@@ -183,7 +183,7 @@ async fn a_cancelled_tool_and_one_that_takes_too_long_leave_nothing() {
     let setup = Setup::new();
     setup.add("kit", &tools("", &[("sleeps", "command: [sh, -c, 'trap \"\" TERM; echo begun; sleep 600']")]));
     let server = setup.name("kit");
-    let gateway = setup.gateway(&["kit"], &["--call-timeout", "5"]).await;
+    let gateway = setup.gateway(&["kit"], &[]).await;
     gateway.tools().await;
 
     let request = ClientRequest::CallToolRequest(CallToolRequest::new(CallToolRequestParams::new("sleeps")));
@@ -193,7 +193,10 @@ async fn a_cancelled_tool_and_one_that_takes_too_long_leave_nothing() {
     assert!(labels.contains_key("docker-mcp-session"), "{labels:?}");
     pending.cancel(Some("no longer wanted".to_owned())).await.unwrap();
     engine.wait_for(&server, 0).await;
+    assert!(gateway.close().await.success());
 
+    let gateway = setup.gateway(&["kit"], &["--call-timeout", "5"]).await;
+    gateway.tools().await;
     let began = Instant::now();
     let late = gateway.call("sleeps", json!({})).await.unwrap();
     assert_eq!(late["isError"], json!(true));

@@ -85,8 +85,8 @@ async fn leaving_the_envelope_needs_exactly_its_grant_and_a_policy_takes_that_aw
     }
     // A tool is judged like a server.
     for (attempt, text, grant, _) in GRANTABLE.iter().filter(|(attempt, ..)| *attempt != "volume") {
-        Attempt::new(attempt, text).as_tool().await.refusal();
-        Attempt::new(attempt, text).granted(&[grant]).as_tool().await.allowed("run");
+        Attempt::new(attempt, text).for_tool().await.refusal();
+        Attempt::new(attempt, text).granted(&[grant]).for_tool().await.allowed("run");
     }
 }
 

@@ -143,12 +143,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Runs its tool.
-    pub(crate) async fn as_tool(self) -> Seen {
+    pub(crate) async fn for_tool(self) -> Seen {
         self.done(true).await
     }
 
     /// Whatever is tried, nothing is left, the log is whole, and no private text is anywhere.
-    async fn done(self, as_tool: bool) -> Seen {
+    async fn done(self, for_tool: bool) -> Seen {
         let (log, from) = (log(), log_length());
         let name = name(self.attempt, self.text);
         let place = TempDir::new().unwrap();
@@ -157,7 +157,7 @@ impl<'a> Attempt<'a> {
         enforcement.binds = self.enforcement.binds.clone();
         let around = Around { audit: audit.clone(), enforcement, ..Around::default() };
         let world = World::within(red_team(), &with(self.grants), &name, &self.catalog.replace("NAME", &name), around);
-        let result = if as_tool {
+        let result = if for_tool {
             let arguments = Map::from_iter([("text".to_owned(), json!("canary-argument"))]);
             let run = world.provisioner.run_tool(&name, "shout", arguments, CancellationToken::new());
             tokio::time::timeout(PATIENCE, run).await.unwrap().map(|_| Got::Completed)
@@ -211,8 +211,8 @@ impl Seen {
     /// The record of the call that was denied.
     pub(crate) fn denied(&self) -> &Record<'static> {
         let is_denied = |record: &&Record<'_>| record.event == Kind::Call && record.decision == Some(Verdict::Denied);
-        let calls = self.records.iter().filter(is_denied);
-        calls.filter(|record| record.server.is_some()).next_back().unwrap_or_else(|| panic!("{self:#?}"))
+        let mut calls = self.records.iter().filter(is_denied);
+        calls.rfind(|record| record.server.is_some()).unwrap_or_else(|| panic!("{self:#?}"))
     }
 
     /// The record of a call that was made, and the one request that reached the runtime.
@@ -231,7 +231,7 @@ impl Seen {
     /// How the operation ended, in the log.
     pub(crate) fn ended(&self) -> &Record<'static> {
         let is_end = |record: &&Record<'_>| record.event == Kind::Ended && record.server.is_some();
-        self.records.iter().filter(is_end).next_back().unwrap()
+        self.records.iter().rfind(is_end).unwrap()
     }
 }
 

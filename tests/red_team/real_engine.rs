@@ -78,7 +78,6 @@ impl Place {
                 cluster: None,
                 resources: Resources::default(),
                 long_lived: false,
-                cluster: None,
                 refused: None,
             }],
             startup_timeout: PATIENCE,

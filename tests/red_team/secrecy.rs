@@ -60,7 +60,7 @@ async fn no_grant_and_no_policy_puts_a_private_value_where_the_entry_does_not() 
             let asked = serde_json::to_string(&seen.denied().arguments).unwrap();
             assert!(asked.contains("<secret:") || asked.contains("<config:"), "{attempt}: {asked}");
         }
-        Attempt::new(attempt, "").granted(&WIDEST).as_tool().await.refusal();
+        Attempt::new(attempt, "").granted(&WIDEST).for_tool().await.refusal();
     }
 }
 

@@ -138,10 +138,8 @@ impl KubernetesRuntime {
         Self { backend: Arc::new(backend) }
     }
 
-    /// Lets the session count as dead this long after its gateway last said that it lives, instead of two minutes.
-    ///
-    /// # Panics
-    /// Never; it has no effect once the runtime is shared.
+    /// Lets the session count as dead this long after its gateway last said that it lives, instead of two minutes. Has no
+    /// effect once the runtime is shared.
     #[must_use]
     pub fn with_session_duration(mut self, duration: Duration) -> Self {
         if let Some(backend) = Arc::get_mut(&mut self.backend) {

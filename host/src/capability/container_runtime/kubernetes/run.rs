@@ -131,7 +131,11 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
     Ok(Some(Started {
         config_map,
         architecture,
-        image: inspected.pinned.clone(),
+        // An image that was loaded onto the nodes by hand may be known there by its tag only.
+        image: match backend.settings.pull_policy.as_deref() {
+            Some("Never") => image.clone(),
+            _ => inspected.pinned.clone(),
+        },
         entry_point: inspected.entry_point.clone(),
         arguments: inspected.arguments.clone(),
         user: inspected.user.clone(),
