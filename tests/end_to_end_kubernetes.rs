@@ -29,6 +29,8 @@ mod cluster;
 #[path = "end_to_end/gateway.rs"]
 #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 mod gateway;
+#[path = "end_to_end/kubernetes_mishaps.rs"]
+mod mishaps;
 
 const HERE: &str = "docker-engine";
 const CLUSTER: &str = "cluster";

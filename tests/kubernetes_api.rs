@@ -92,7 +92,10 @@ fn list(kind: &str, items: &[Json]) -> Json {
 fn pod(name: &str, state: &Json) -> Json {
     json!({
         "kind": "Pod", "apiVersion": "v1",
-        "metadata": {"name": name, "namespace": "ns", "resourceVersion": "11"},
+        "metadata": {
+            "name": name, "namespace": "ns", "resourceVersion": "11",
+            "ownerReferences": [{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "l", "uid": "u"}]
+        },
         "spec": {"containers": [{"name": "server", "image": "x"}]},
         "status": {"phase": "Running", "containerStatuses": [
             {"name": "server", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state}
@@ -376,7 +379,11 @@ async fn dead_sessions_are_found_in_pages_and_one_that_wakes_up_is_spared() {
             left["metadata"]["labels"] = json!({"mcp-gateway.docker.com/session": "a-dead"});
             let mut other = pod("mcp-y", &json!({}));
             other["metadata"]["labels"] = json!({"mcp-gateway.docker.com/session": "b-awake"});
-            return Reply::Json(200, list("PodList", &[left, other]));
+            // Of a gateway that labels its pods in the same way and has no leases.
+            let mut foreign = pod("mcp-z", &json!({}));
+            foreign["metadata"]["labels"] = json!({"mcp-gateway.docker.com/session": "d-foreign"});
+            foreign["metadata"]["ownerReferences"] = json!([]);
+            return Reply::Json(200, list("PodList", &[left, other, foreign]));
         }
         if asked.is_deletion_of_a("leases") {
             assert_eq!(asked.body["preconditions"]["resourceVersion"], "7");

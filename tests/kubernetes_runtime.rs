@@ -371,6 +371,13 @@ async fn what_a_killed_gateway_left_goes_when_its_lease_has_run_out_and_not_befo
     })
     .join()
     .unwrap();
+    // Docker's own gateway labels its pods in the same way, and has no lease.
+    let foreign: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "foreign", "labels": {"app.kubernetes.io/managed-by": "mcp-gateway", SESSION: "foreign"}},
+        "spec": {"containers": [{"name": "c", "image": "localhost:1/none"}], "nodeSelector": {"no": "such"}}
+    }))
+    .unwrap();
+    cluster.api::<Pod>().create(&PostParams::default(), &foreign).await.unwrap();
     let reaper = Reaper::new();
     let other = cluster.runtime("kube", &reaper, |_| {});
     let mut mine = within(other.start(request(&echo()))).await.unwrap();
@@ -402,6 +409,8 @@ async fn what_a_killed_gateway_left_goes_when_its_lease_has_run_out_and_not_befo
     within(gone).await;
     assert_eq!(exchange(&mut mine.streams, "still here").await, "still here\n");
     drop(mine);
+    assert!(cluster.api::<Pod>().get_opt("foreign").await.unwrap().is_some());
+    cluster.api::<Pod>().delete("foreign", &DeleteParams::default().grace_period(0)).await.unwrap();
     expect_nothing_left(&cluster, &reaper).await;
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Client, Config};
 
@@ -108,6 +109,7 @@ impl Cluster {
             self.api::<Pod>().list(&ours).await.unwrap().items.is_empty()
                 && self.api::<Secret>().list(&ours).await.unwrap().items.is_empty()
                 && self.api::<ConfigMap>().list(&ours).await.unwrap().items.is_empty()
+                && self.api::<NetworkPolicy>().list(&ours).await.unwrap().items.is_empty()
                 && self.api::<Lease>().list(&ListParams::default()).await.unwrap().items.is_empty()
         })
         .await;

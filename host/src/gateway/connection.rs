@@ -463,6 +463,7 @@ async fn read_messages(shared: &Shared, stdout: impl AsyncRead + Unpin) -> Close
                 }
             }
             Line::TooLong => return Closed::TooLong,
+            Line::Failed(reason) => return Closed::Transport(reason),
             Line::End => {
                 let garbage = shared.table().garbage.clone();
                 return garbage.map_or(Closed::Ended, Closed::Garbage);

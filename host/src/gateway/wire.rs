@@ -32,8 +32,10 @@ pub(crate) enum Line {
     Garbage(String),
     /// A line longer than [`MAX_LINE`].
     TooLong,
-    /// The stream ended, possibly in the middle of a line, or failed.
+    /// The stream ended, possibly in the middle of a line.
     End,
+    /// The stream failed.
+    Failed(String),
 }
 
 /// What was read, not looked into.
@@ -43,8 +45,10 @@ pub(crate) enum RawLine {
     Line,
     /// A line longer than [`MAX_LINE`], with the id of the message if it was skipped up to its end.
     TooLong(Option<Value>),
-    /// The stream ended or failed.
+    /// The stream ended.
     End,
+    /// The stream failed.
+    Failed(String),
 }
 
 /// What to do about lines that are too long.
@@ -77,6 +81,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
         match self.next_line().await {
             RawLine::TooLong(_) => Line::TooLong,
             RawLine::End => Line::End,
+            RawLine::Failed(reason) => Line::Failed(reason),
             RawLine::Line => match serde_json::from_slice(self.line()) {
                 Ok(message @ (Value::Object(_) | Value::Array(_))) => Line::Message(message),
                 Ok(_) => Line::Garbage(excerpt(self.line())),
@@ -101,7 +106,10 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
                 self.line.clear();
                 self.line.shrink_to(KEPT_ROOM);
             }
-            let Ok(available) = self.stream.fill_buf().await else { return RawLine::End };
+            let available = match self.stream.fill_buf().await {
+                Ok(available) => available,
+                Err(error) => return RawLine::Failed(error.to_string()),
+            };
             if available.is_empty() {
                 // A last line without its end counts if there is one: some servers write so before they leave.
                 self.is_complete = true;

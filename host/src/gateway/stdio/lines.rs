@@ -134,7 +134,7 @@ where
             // A client that does not read is not read from either: its requests would pile up as answers.
             drop(self.unread.acquire().await.ok()?);
             match self.lines.next_line().await {
-                RawLine::End => return None,
+                RawLine::End | RawLine::Failed(_) => return None,
                 RawLine::TooLong(id) => {
                     let reason = "the message is longer than 16 MiB and was skipped; send less at once".to_owned();
                     self.refuse(ErrorCode::INVALID_REQUEST, reason, id);

@@ -2,11 +2,13 @@
 //! machine lost power.
 //!
 //! A session is judged by its Lease alone. Its pods are deleted with it; everything else goes by itself, because the cluster
-//! deletes what a deleted object owned. So no secret has to be listed for this.
+//! deletes what a deleted object owned. So no secret has to be listed for this. Docker's own gateway labels its pods in the
+//! same way but has no Lease: what no Lease owns is never touched.
 
 use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -71,7 +73,7 @@ pub(super) async fn reap(cluster: &Cluster, dry_run: bool) -> Result<Report, Run
     let leases: Vec<Lease> = list(cluster, "leases").await?;
     let mut sessions: BTreeMap<String, Session> = BTreeMap::new();
     for pod in pods {
-        let Some(session) = pod.labels().get(labels::SESSION) else { continue };
+        let Some(session) = pod.labels().get(labels::SESSION).filter(|_| is_owned(&pod)) else { continue };
         let known = sessions.entry(session.clone()).or_default();
         let server = pod.annotations().get(labels::SERVER).cloned().unwrap_or_default();
         known.made = known.made.max(pod.creation_timestamp().map(|time| time.0));
@@ -101,6 +103,11 @@ pub(super) async fn reap(cluster: &Cluster, dry_run: bool) -> Result<Report, Run
         report.dead.push(dead);
     }
     Ok(report)
+}
+
+/// Whether a Lease owns, or owned, a pod.
+fn is_owned(pod: &Pod) -> bool {
+    pod.owner_references().iter().any(|owner| owner.kind == Lease::KIND && owner.api_version == Lease::API_VERSION)
 }
 
 /// Whether nobody says any more that a session is alive. One without a Lease is dead, unless it has only just begun.

@@ -55,8 +55,8 @@ impl Subject {
     }
 
     /// Finds out why a server ended that was not told to, and adds it to the last lines of its standard error. What it
-    /// wrote before anybody was attached is in the log of its pod only.
-    async fn last_words(mut self, end: End, input: SharedInput, tail: StderrTail) {
+    /// wrote before anybody was attached is in the log of its pod only. Gives an error if it may not have ended at all.
+    async fn last_words(mut self, end: End, input: SharedInput, tail: StderrTail) -> io::Result<()> {
         let released = self.released.clone();
         let find_out = async {
             if let End::Broken(reason) = &end {
@@ -68,19 +68,24 @@ impl Subject {
                 );
             }
             if input.is_closed() {
-                return;
+                return Ok(());
             }
             let ended = watch::ended(&mut self.followed, REASON).await;
+            if let (End::Broken(reason), None) = (&end, &ended) {
+                let reason = format!("lost the connection to pod `{}` ({reason})", self.name);
+                return Err(io::Error::new(io::ErrorKind::ConnectionReset, reason));
+            }
             if tail.lines().is_empty() {
                 self.read_log(&tail).await;
             }
             if let Some(ended) = ended.filter(|ended| ended.code != 0) {
                 tail.push(&ended.to_string());
             }
+            Ok(())
         };
         tokio::select! {
-            () = find_out => {}
-            () = released.cancelled() => {}
+            result = find_out => result,
+            () = released.cancelled() => Ok(()),
         }
     }
 
@@ -110,7 +115,7 @@ enum State {
         gone: Work,
     },
     /// It is being found out why it ended.
-    Ending(Work),
+    Ending(Pin<Box<dyn Future<Output = io::Result<()>> + Send>>),
     Ended,
 }
 
@@ -127,13 +132,13 @@ struct Stdout {
 }
 
 impl Stdout {
-    /// The next piece of standard output; `None` at its end.
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    /// The next piece of standard output; `None` at its end, and an error if the connection was lost before.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
             let end = match state {
                 State::Open { output, log, gone } => match output.poll(context) {
-                    Poll::Ready(Ok(Piece::Stdout(bytes))) => return Poll::Ready(Some(bytes)),
+                    Poll::Ready(Ok(Piece::Stdout(bytes))) => return Poll::Ready(Ok(Some(bytes))),
                     Poll::Ready(Ok(Piece::Stderr(bytes))) => {
                         log.extend(&bytes);
                         continue;
@@ -145,11 +150,11 @@ impl Stdout {
                     }
                 },
                 State::Ending(work) => {
-                    std::task::ready!(work.as_mut().poll(context));
+                    let result = std::task::ready!(work.as_mut().poll(context));
                     *state = State::Ended;
-                    return Poll::Ready(None);
+                    return Poll::Ready(result.map(|()| None));
                 }
-                State::Ended => return Poll::Ready(None),
+                State::Ended => return Poll::Ready(Ok(None)),
             };
             if let State::Open { log, .. } = std::mem::replace(state, State::Ended) {
                 log.finish();
@@ -168,7 +173,7 @@ impl AsyncRead for Stdout {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.rest.is_empty() {
-            match std::task::ready!(self.poll_piece(context)) {
+            match std::task::ready!(self.poll_piece(context))? {
                 Some(piece) => self.rest = piece,
                 None => return Poll::Ready(Ok(())),
             }

@@ -1,0 +1,167 @@
+//! What goes wrong around pods, what operators set for them, and what is not the gateway's: on the real cluster.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::cluster::{Cluster, until};
+use super::gateway::{STUBBORN, Setup};
+use super::{HERE, start};
+
+/// `flags` with another text for one of them.
+fn with(mut flags: Vec<String>, flag: &str, text: &str) -> Vec<String> {
+    let position = flags.iter().position(|found| found == flag).unwrap();
+    text.clone_into(&mut flags[position + 1]);
+    flags
+}
+
+/// The reference left the pod of a failed handshake, ignored `--max-server-startup-timeout`, and let one server that
+/// hangs keep everybody from `initialize`.
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_in_time_leaves_no_pod_and_holds_up_no_other() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    setup.add("mute", "image: mcp-test/busybox:1\ncommand: [sleep, '600']");
+    let flags = with(cluster.flags(&setup, HERE, HERE), "--max-server-startup-timeout", "20");
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let gateway = setup.gateway(&["mute", "time"], &flags).await;
+    let began = Instant::now();
+    let tools = gateway.tools().await;
+    assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
+    until("the server should be given up", async || gateway.log().contains("did not finish the MCP handshake")).await;
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert!(gateway.log().contains(&setup.name("mute")), "{}", gateway.log());
+    cluster.wait_for_pods(0).await;
+    assert!(gateway.close().await.success());
+    cluster.wait_until_empty().await;
+}
+
+/// The reference dropped `--cpus` and `--memory` in clusters and had no settings for pods at all.
+#[tokio::test]
+async fn what_operators_set_for_pods_is_in_the_pod() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    let classes: Api<RuntimeClass> = Api::all(cluster.client.clone());
+    let class: RuntimeClass =
+        serde_json::from_value(json!({"metadata": {"name": cluster.namespace}, "handler": "runc"})).unwrap();
+    classes.create(&PostParams::default(), &class).await.unwrap();
+    let more = [
+        ["--cpus", "0.5"],
+        ["--memory", "300m"],
+        ["--pod-node-selector", "kubernetes.io/os=linux"],
+        ["--pod-toleration", "dedicated=mcp:NoSchedule,spot"],
+        ["--pod-runtime-class", &cluster.namespace],
+        ["--pod-pull-secret", "registry-one,registry-two"],
+        ["--pod-deadline", "900"],
+    ]
+    .concat();
+    let gateway = start(&cluster, &setup, &["memory"], (HERE, HERE), &more).await;
+    gateway.text("read_graph", json!({})).await;
+    let pod: Value = serde_json::to_value(cluster.wait_for_pods(1).await.remove(0)).unwrap();
+    let spec = &pod["spec"];
+    assert_eq!(spec["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+    assert_eq!(spec["runtimeClassName"], json!(cluster.namespace));
+    assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry-one"}, {"name": "registry-two"}]));
+    assert_eq!(spec["activeDeadlineSeconds"], json!(900));
+    let tolerations = spec["tolerations"].as_array().unwrap();
+    let dedicated = json!({"key": "dedicated", "operator": "Equal", "value": "mcp", "effect": "NoSchedule"});
+    let spot = json!({"key": "spot", "operator": "Exists"});
+    assert!(tolerations.contains(&dedicated) && tolerations.contains(&spot), "{tolerations:#?}");
+    let container = &spec["containers"][0];
+    assert_eq!(container["imagePullPolicy"], json!("Never"));
+    assert_eq!(container["resources"]["limits"]["cpu"], json!("500m"));
+    assert_eq!(container["resources"]["limits"]["memory"], json!((300 << 20).to_string()));
+    assert!(gateway.close().await.success());
+    cluster.wait_until_empty().await;
+    classes.delete(&cluster.namespace, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_says_in_which_namespaces_pods_may_run() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    let policy = |pattern: &str| {
+        let text = format!("version: 1\nrules:\n  - name: where\n    namespaces: {{allow: ['{pattern}']}}\n");
+        setup.file("policy.yaml", &text).display().to_string()
+    };
+    let file = policy("tools-*");
+    let gateway = start(&cluster, &setup, &["time"], (HERE, HERE), &["--policy", &file]).await;
+    assert_eq!(gateway.tools().await, Vec::<String>::new());
+    let log = gateway.log();
+    assert!(log.contains(&format!("`{}`", cluster.namespace)) && log.contains("policy.yaml:"), "{log}");
+    assert!(gateway.close().await.success());
+    cluster.wait_until_empty().await;
+
+    let file = policy("docker-mcp-e2e-*");
+    let gateway = start(&cluster, &setup, &["time"], (HERE, HERE), &["--policy", &file]).await;
+    assert!(gateway.text("get_current_time", json!({"timezone": "UTC"})).await.contains("UTC"));
+    assert!(gateway.close().await.success());
+    cluster.wait_until_empty().await;
+}
+
+/// A way to the API server that can be cut. Gives the path of a kubeconfig that takes it, and what cuts it: with `true`
+/// all connections break and no new ones are taken, until it is `false` again.
+async fn severable(setup: &Setup) -> (String, watch::Sender<bool>) {
+    let config = std::fs::read_to_string(std::env::var_os("KUBECONFIG").unwrap()).unwrap();
+    let mut config: Value = serde_saphyr::from_str(&config).unwrap();
+    let server = config["clusters"][0]["cluster"]["server"].as_str().unwrap();
+    let server = server.trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let cluster = &mut config["clusters"][0]["cluster"];
+    let name = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host).to_owned();
+    cluster["server"] = json!(format!("https://{}", listener.local_addr().unwrap()));
+    cluster["tls-server-name"] = json!(name);
+    let (cut, is_cut) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (mut is_cut, server) = (is_cut.clone(), server.clone());
+            if *is_cut.borrow() {
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(server).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut near, &mut far) => {}
+                    _ = is_cut.wait_for(|cut| *cut) => {}
+                }
+            });
+        }
+    });
+    (setup.file("kubeconfig", &config.to_string()).display().to_string(), cut)
+}
+
+#[tokio::test]
+async fn a_lost_connection_to_the_cluster_is_one_clear_error_and_the_next_call_has_a_new_pod() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    setup.add("stubborn", STUBBORN);
+    let (kubeconfig, cut) = severable(&setup).await;
+    let more = ["--kubeconfig", &kubeconfig, "--long-lived"];
+    let gateway = start(&cluster, &setup, &["stubborn"], (HERE, HERE), &more).await;
+    assert_eq!(gateway.text("greet", json!({})).await, "hello");
+    let first = cluster.wait_for_pods(1).await.remove(0).metadata.name.unwrap();
+
+    cut.send(true).unwrap();
+    let error = gateway.call("greet", json!({})).await;
+    let text = format!("{error:?}");
+    assert!(text.contains("lost the connection to pod") && text.contains(&first), "{text}");
+    cut.send(false).unwrap();
+    until("calls should reach a new pod", async || {
+        gateway.call("greet", json!({})).await.is_ok_and(|answer| answer["isError"] != json!(true))
+    })
+    .await;
+    until("the pod that was lost should be deleted", async || {
+        cluster.api::<Pod>().get_opt(&first).await.unwrap().is_none()
+    })
+    .await;
+    assert_eq!(cluster.pods().await.len(), 1);
+    assert!(gateway.close().await.success());
+    cluster.wait_until_empty().await;
+}
