@@ -239,6 +239,10 @@ async fn an_ephemeral_tool_gets_its_arguments_as_they_are_and_its_failure_is_tol
          err >&2; exit 7']}",
     );
     let gateway = start(&cluster, &setup, &["shell", "fails"], (HERE, HERE), &[]).await;
+    let listed = gateway.client().list_all_tools().await.unwrap();
+    let words = listed.iter().find(|tool| tool.name == "words").unwrap();
+    assert_eq!(words.input_schema["properties"]["more"]["type"], "array");
+    assert_eq!(words.input_schema["required"], json!(["text"]));
     let hostile = "$(id); `id` $(PATH) 'a\"b\\";
     let text = gateway.text("words", json!({"text": hostile, "more": ["two words", ""]})).await;
     assert_eq!(text, format!("{hostile}\ntwo words\n\n"));

@@ -357,36 +357,41 @@ fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/")
 }
 
-/// `path.rs::name` in the document about security is a test, and each promise names one.
+/// `path.rs::name` in a document is a test, and each promise of the one about security names one.
 #[test]
-fn every_test_that_the_security_document_names_exists() {
+fn every_test_that_a_document_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let document = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let read = |name: &str| fs::read_to_string(root.join("docs").join(name)).unwrap();
+    let (security, compatibility) = (read("security.md"), read("compatibility.md"));
     let mut wrong = Vec::new();
     let mut named = 0;
-    for (path, name) in document.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")) {
-        let path = format!("{path}.rs");
-        let text = fs::read_to_string(root.join(&path)).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        let is_test = lines.iter().enumerate().any(|(at, line)| {
-            let is_function = line
-                .trim_start_matches("async ")
-                .strip_prefix("fn ")
-                .is_some_and(|rest| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')));
-            let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-            is_function && attributes.into_iter().any(|line| line.contains("test"))
-        });
-        named += 1;
-        if !is_test {
-            wrong.push(format!("{path} has no test `{name}`"));
+    for document in [&security, &compatibility] {
+        for (path, name) in document.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")) {
+            let path = format!("{path}.rs");
+            named += 1;
+            if !has_test(&fs::read_to_string(root.join(&path)).unwrap_or_default(), name) {
+                wrong.push(format!("{path} has no test `{name}`"));
+            }
         }
     }
-    for row in document.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 1) {
+    for row in security.lines().filter(|line| line.starts_with("| ") && line.matches(" | ").count() == 1) {
         let proof = row.rsplit(" | ").next().unwrap_or_default();
         let is_head = proof.starts_with("test |");
         if !is_head && !proof.contains(".rs::") && !proof.starts_with("the same; ") {
             wrong.push(format!("no test is named for: {row}"));
         }
     }
-    assert!(wrong.is_empty() && named > 40, "{named} named; {wrong:#?}");
+    assert!(wrong.is_empty() && named > 80, "{named} named; {wrong:#?}");
+}
+
+fn has_test(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.iter().enumerate().any(|(at, line)| {
+        let is_function = line
+            .trim_start_matches("async ")
+            .strip_prefix("fn ")
+            .is_some_and(|rest| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')));
+        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        is_function && attributes.into_iter().any(|line| line.contains("test"))
+    })
 }

@@ -1,18 +1,21 @@
 //! What goes wrong around pods, what operators set for them, and what is not the gateway's: on the real cluster.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
+use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest};
+use rmcp::service::PeerRequestOptions;
 use serde_json::{Value, json};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::cluster::{Cluster, until};
-use super::gateway::{STUBBORN, Setup};
+use super::gateway::{PATIENCE, STUBBORN, Setup};
 use super::{HERE, start};
 
 /// `flags` with another text for one of them.
@@ -38,6 +41,60 @@ async fn a_server_that_never_answers_is_given_up_in_time_leaves_no_pod_and_holds
     until("the server should be given up", async || gateway.log().contains("did not finish the MCP handshake")).await;
     assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(gateway.log().contains(&setup.name("mute")), "{}", gateway.log());
+    cluster.wait_for_pods(0).await;
+    assert!(gateway.close().await.success());
+    cluster.wait_until_empty().await;
+}
+
+/// The reference wrote nine lines for people between its messages for each such call.
+#[tokio::test]
+async fn only_messages_are_on_standard_output_while_tools_run_in_pods() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    let mut command = setup.command();
+    command.args(["gateway", "run", "--verbose"]).args(setup.selection(&["shell"]));
+    command.args(cluster.flags(&setup, HERE, HERE)).kill_on_drop(true);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let words = json!({"name": "words", "arguments": {"text": "one"}});
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": words});
+    for message in [initialize, initialized, call] {
+        stdin.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+    let mut stdin = Some(stdin);
+    let conversation = async {
+        let mut texts = Vec::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let message: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no message: {line}"));
+            if message["id"] == json!(2) {
+                texts.push(message["result"]["content"][0]["text"].clone());
+                drop(stdin.take());
+            }
+        }
+        texts
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, conversation).await.unwrap(), ["one\n"]);
+    assert!(child.wait().await.unwrap().success());
+    cluster.wait_until_empty().await;
+}
+
+/// The reference left the pod of a cancelled call, and beside it one that slept for an hour.
+#[tokio::test]
+async fn a_cancelled_tool_leaves_no_pod() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    let tool = "{image: mcp-test/busybox:1, command: [sh, -c, 'trap \"\" TERM; sleep 600']}";
+    setup.add("kit", &format!("type: poci\ntools:\n  - name: sleeps\n    container: {tool}"));
+    let gateway = start(&cluster, &setup, &["kit"], (HERE, HERE), &[]).await;
+    gateway.tools().await;
+    let request = ClientRequest::CallToolRequest(CallToolRequest::new(CallToolRequestParams::new("sleeps")));
+    let pending = gateway.client().send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
+    cluster.wait_for_pods(1).await;
+    pending.cancel(Some("no longer wanted".to_owned())).await.unwrap();
     cluster.wait_for_pods(0).await;
     assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
