@@ -1,6 +1,6 @@
 //! The audit log: what each component was asked to do, what it called, what was decided and what came of it.
 //!
-//! Recording never waits: a record goes into a bounded queue, and one thread turns batches of them into lines that
+//! Recording never waits: a rendered record goes into a bounded queue, and one thread turns batches of them into lines that
 //! are chained by their hashes (`docs/audit.md`). What does not fit is counted, and the count is a record itself.
 //! Operations are recorded by `sandbox`, calls by `capability::recorded`; this module knows neither wasmtime nor
 //! engines. It never gets a secret, a configuration value, a tool's argument or its output: those who record show
@@ -27,7 +27,7 @@ use thiserror::Error;
 pub use self::chain::Head;
 use self::files::Directory;
 pub use self::operation::{Call, Ending, Operation, Subject};
-use self::queue::{Entry, Queue};
+use self::queue::Queue;
 use self::record::{Kind, Record, Used};
 use self::text::Room;
 use self::writer::Writer;
@@ -133,13 +133,15 @@ impl Audit {
     /// Records something that belongs to no operation.
     fn record(&self, record: impl FnOnce() -> Record<'static>) {
         if self.is_on() {
-            self.push(None, SystemTime::now(), record());
+            let mut rendered = Vec::new();
+            record().render(&mut rendered);
+            self.push(SystemTime::now(), &rendered);
         }
     }
 
-    fn push(&self, about: Option<Arc<operation::Facts>>, at: SystemTime, record: Record<'static>) {
+    fn push(&self, at: SystemTime, rendered: &[u8]) {
         if let Some(log) = &self.0 {
-            log.queue.push(Entry { at, about, record: Box::new(record) });
+            log.queue.push(at, rendered);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Recording one operation and the calls in it.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value as Json};
@@ -30,9 +30,25 @@ pub struct Subject {
 
 /// What all records of an operation say.
 #[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) number: u64,
-    pub(super) subject: Subject,
+struct Facts {
+    number: u64,
+    subject: Subject,
+}
+
+impl Facts {
+    /// The record with what all of them say.
+    fn added_to<'a>(&'a self, record: Record<'a>) -> Record<'a> {
+        let subject = &self.subject;
+        Record {
+            operation: Some(self.number),
+            task: Some(subject.task.into()),
+            server: subject.server.as_deref().map(Cow::Borrowed),
+            tool: subject.tool.as_deref().map(Cow::Borrowed),
+            component: Some(subject.component.as_str().into()),
+            digest: Some(subject.digest.as_str().into()),
+            ..record
+        }
+    }
 }
 
 /// A call that is under way. Calls of one operation never overlap: a guest waits for each.
@@ -76,7 +92,9 @@ pub struct Operation(Option<Box<Recording>>);
 
 struct Recording {
     audit: Audit,
-    facts: Arc<Facts>,
+    facts: Facts,
+    /// Where records are rendered.
+    line: Vec<u8>,
     started: Instant,
     under_way: Option<(Call, SystemTime, Instant)>,
     /// How often each function was called, in the order of their first calls.
@@ -102,11 +120,10 @@ impl Operation {
             component: room.line(&subject.component),
             digest: subject.digest,
         };
-        let facts = Arc::new(Facts { number, subject });
-        audit.push(Some(Arc::clone(&facts)), SystemTime::now(), Record::of(Kind::Begun));
-        Self(Some(Box::new(Recording {
+        let mut recording = Recording {
             audit,
-            facts,
+            facts: Facts { number, subject },
+            line: Vec::with_capacity(1024),
             started: Instant::now(),
             under_way: None,
             counts: Vec::with_capacity(12),
@@ -114,7 +131,9 @@ impl Operation {
             unlisted: 0,
             calls: 0,
             largest_copy: 0,
-        })))
+        };
+        recording.push(SystemTime::now(), Record::of(Kind::Begun));
+        Self(Some(Box::new(recording)))
     }
 
     /// Counts a call that is too cheap and harmless for a record of its own, and how much text it handed over.
@@ -129,13 +148,14 @@ impl Operation {
     pub fn enter(&mut self, copied_bytes: usize, call: impl FnOnce() -> Call) {
         let Some(recording) = &mut self.0 else { return };
         recording.copied(copied_bytes);
-        let call = call();
+        let mut call = call();
         recording.count(call.interface, call.function);
         recording.calls += 1;
         let now = SystemTime::now();
         if call.acts {
-            let record = Record { arguments: call.arguments.clone(), ..recording.about(&call, Kind::Asked) };
-            recording.push(now, record);
+            let arguments = std::mem::take(&mut call.arguments);
+            let record = Record { arguments, ..recording.about(&call, Kind::Asked) };
+            call.arguments = recording.push(now, record);
         }
         recording.under_way = Some((call, now, Instant::now()));
     }
@@ -164,8 +184,12 @@ impl Drop for Operation {
 }
 
 impl Recording {
-    fn push(&self, at: SystemTime, record: Record<'static>) {
-        self.audit.push(Some(Arc::clone(&self.facts)), at, record);
+    /// Records something. Gives the arguments back.
+    fn push(&mut self, at: SystemTime, record: Record<'_>) -> Map<String, Json> {
+        let record = self.facts.added_to(record);
+        record.render(&mut self.line);
+        self.audit.push(at, &self.line);
+        record.arguments
     }
 
     fn about(&self, call: &Call, kind: Kind) -> Record<'static> {

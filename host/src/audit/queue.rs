@@ -1,13 +1,14 @@
 //! The bounded queue between those who record and the thread that writes. Adding to it never waits.
+//!
+//! Records are rendered by those who make them, and lie here one after the other: a record costs no memory of its own
+//! that one thread would get and another give back.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
 use super::chain::Head;
-use super::operation::Facts;
-use super::record::Record;
 
 /// How many records wait at most. Each is bounded in size.
 const CAPACITY: usize = 8192;
@@ -16,28 +17,35 @@ const PLENTY: usize = 1024;
 /// How long the writer lets records gather, so that it wakes up ten times a second at most.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// A record on its way.
-pub(super) struct Entry {
-    /// When it happened.
-    pub(super) at: SystemTime,
-    /// The operation that it belongs to.
-    pub(super) about: Option<Arc<Facts>>,
-    /// What it says itself.
-    pub(super) record: Box<Record<'static>>,
-}
-
 /// Told how the log ended: its head, or how many records are missing.
 pub(super) type Done = oneshot::Sender<Result<Head, u64>>;
 
 /// What the writer gets.
 pub(super) struct Batch {
-    pub(super) entries: Vec<Entry>,
+    records: Records,
     /// How many did not fit after these.
     pub(super) lost: u64,
     /// This is the last batch.
     pub(super) is_last: bool,
     /// Who waits for the end.
     pub(super) done: Option<Done>,
+}
+
+impl Batch {
+    /// When each record was made, and the record as [`super::record::Record::render`] gave it.
+    pub(super) fn records(&self) -> impl Iterator<Item = (SystemTime, &[u8])> {
+        let starts = std::iter::once(0).chain(self.records.ends.iter().map(|(_, end)| *end));
+        let spans = starts.zip(&self.records.ends);
+        spans.map(|(start, (at, end))| (*at, self.records.bytes.get(start..*end).unwrap_or_default()))
+    }
+}
+
+/// Rendered records, one after the other.
+#[derive(Default)]
+struct Records {
+    bytes: Vec<u8>,
+    /// When each was made, and where it ends.
+    ends: Vec<(SystemTime, usize)>,
 }
 
 #[derive(Default)]
@@ -48,7 +56,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    entries: Vec<Entry>,
+    records: Records,
     lost: u64,
     /// The writer sleeps until it is woken.
     is_asleep: bool,
@@ -58,24 +66,28 @@ struct State {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.lost == 0 && !self.is_closed
+        self.records.ends.is_empty() && self.lost == 0 && !self.is_closed
     }
 }
 
 impl Queue {
-    pub(super) fn push(&self, entry: Entry) {
+    /// Adds a rendered record. An empty one is as good as lost.
+    pub(super) fn push(&self, at: SystemTime, record: &[u8]) {
         let mut state = self.state();
         if state.is_closed {
             return;
         }
         // After the first that does not fit none does, until the writer has taken what there is: what is lost is then
         // in one place.
-        if state.lost > 0 || state.entries.len() >= CAPACITY {
+        let count = state.records.ends.len() + 1;
+        if state.lost > 0 || count > CAPACITY || record.is_empty() {
             state.lost += 1;
             return;
         }
-        state.entries.push(entry);
-        let wake = (state.is_asleep && state.entries.len() == 1) || state.entries.len() == PLENTY;
+        state.records.bytes.extend_from_slice(record);
+        let end = state.records.bytes.len();
+        state.records.ends.push((at, end));
+        let wake = (state.is_asleep && count == 1) || count == PLENTY;
         drop(state);
         if wake {
             self.changed.notify_one();
@@ -109,11 +121,11 @@ impl Queue {
             };
         }
         state.is_asleep = false;
-        let urgent = |state: &mut State| state.is_closed || state.entries.len() >= PLENTY;
+        let urgent = |state: &mut State| state.is_closed || state.records.ends.len() >= PLENTY;
         let gathered = self.changed.wait_timeout_while(state, GATHER, |state| !urgent(state) && !state.is_empty());
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         Batch {
-            entries: std::mem::take(&mut state.entries),
+            records: std::mem::take(&mut state.records),
             lost: std::mem::take(&mut state.lost),
             is_last: state.is_closed,
             done: state.done.take(),
@@ -127,26 +139,38 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::audit::record::Kind;
+    use std::sync::Arc;
 
-    fn entry() -> Entry {
-        Entry { at: SystemTime::UNIX_EPOCH, about: None, record: Box::new(Record::of(Kind::Begun)) }
+    use super::*;
+
+    fn push(queue: &Queue) {
+        queue.push(SystemTime::UNIX_EPOCH, b"{");
     }
 
     #[test]
     fn what_does_not_fit_is_counted_and_nobody_waits() {
         let queue = Queue::default();
         for _ in 0..CAPACITY + 5 {
-            queue.push(entry());
+            push(&queue);
         }
         let batch = queue.take(None);
-        assert_eq!((batch.entries.len(), batch.lost, batch.is_last), (CAPACITY, 5, false));
-        queue.push(entry());
+        assert_eq!((batch.records().count(), batch.lost, batch.is_last), (CAPACITY, 5, false));
+        push(&queue);
         assert!(queue.close(None) && !queue.close(None));
-        queue.push(entry());
+        push(&queue);
         let batch = queue.take(None);
-        assert_eq!((batch.entries.len(), batch.lost, batch.is_last), (1, 0, true));
+        assert_eq!((batch.records().count(), batch.lost, batch.is_last), (1, 0, true));
+    }
+
+    #[test]
+    fn records_stay_apart_and_in_order() {
+        let queue = Queue::default();
+        for record in [&b"{1"[..], b"{two", b"", b"{"] {
+            queue.push(SystemTime::UNIX_EPOCH, record);
+        }
+        let batch = queue.take(None);
+        let records: Vec<_> = batch.records().map(|(_, record)| record).collect();
+        assert_eq!((records, batch.lost), (vec![&b"{1"[..], b"{two"], 2));
     }
 
     #[test]
@@ -154,16 +178,16 @@ mod tests {
         let queue = Arc::new(Queue::default());
         let writer = std::thread::spawn({
             let queue = Arc::clone(&queue);
-            move || queue.take(None).entries.len()
+            move || queue.take(None).records().count()
         });
         while !queue.state().is_asleep {
             std::thread::yield_now();
         }
         for _ in 0..50 {
-            queue.push(entry());
+            push(&queue);
         }
         // The last could come later than the time for gathering only if this thread stood still for so long.
         let taken = writer.join().unwrap();
-        assert!(taken >= 1 && taken + queue.state().entries.len() == 50, "{taken}");
+        assert!(taken >= 1 && taken + queue.state().records.ends.len() == 50, "{taken}");
     }
 }

@@ -130,12 +130,16 @@ pub struct Anchor {
     pub time: String,
 }
 
-/// A record. What does not apply is left out.
+/// A record. What does not apply is left out. The first three members are the writer's, and not written while they are
+/// empty.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "docs/audit.md describes the members, and a test holds it to them")]
 pub struct Record<'a> {
+    #[serde(skip_serializing_if = "is_zero")]
     pub seq: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub time: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub session: Cow<'a, str>,
     pub event: Kind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +209,19 @@ impl Record<'_> {
     pub fn of(event: Kind) -> Self {
         Self { event, ..Self::default() }
     }
+
+    /// Renders it into `line`, which is emptied first, as an object that is left open. Nothing if it cannot be JSON, which
+    /// cannot happen.
+    pub(super) fn render(&self, line: &mut Vec<u8>) {
+        line.clear();
+        if serde_json::to_writer(&mut *line, self).is_err() || line.pop() != Some(b'}') {
+            line.clear();
+        }
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A time as it is written: RFC 3339 in UTC, with milliseconds.
@@ -226,6 +243,9 @@ mod tests {
         let record = Record { seq: 7, time: time(UNIX_EPOCH).into(), session: "s".into(), ..Record::of(Kind::Begun) };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(text, r#"{"seq":7,"time":"1970-01-01T00:00:00.000Z","session":"s","event":"begun"}"#);
+        let mut line = b"another".to_vec();
+        Record { call: Some(3), ..Record::of(Kind::Asked) }.render(&mut line);
+        assert_eq!(line, br#"{"event":"asked","call":3"#);
     }
 
     #[test]

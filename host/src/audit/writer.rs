@@ -1,9 +1,8 @@
-//! The thread that writes: renders records, chains them, begins new files, deletes the oldest, and counts what could
+//! The thread that writes: chains rendered records, begins new files, deletes the oldest, and counts what could
 //! not be written.
 
 mod before;
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::Retention;
 use super::chain::{Head, seal};
 use super::files::{Directory, is_deleted};
-use super::queue::{Batch, Entry, Queue};
+use super::queue::{Batch, Queue};
 use super::record::{FORMAT, Kind, Record, time};
 
 /// How often it is tried again to write after it failed and nothing new came.
@@ -114,19 +113,8 @@ impl Writer {
             self.next_file("the file before was deleted while it was written to");
         }
         self.tell_lost("they could not be written");
-        for entry in batch.entries {
-            let Entry { at, about, record } = entry;
-            let mut record: Record<'_> = *record;
-            if let Some(facts) = about.as_deref() {
-                let subject = &facts.subject;
-                record.operation = Some(facts.number);
-                record.task = Some(subject.task.into());
-                record.server = subject.server.as_deref().map(Cow::Borrowed);
-                record.tool = subject.tool.as_deref().map(Cow::Borrowed);
-                record.component = Some(subject.component.as_str().into());
-                record.digest = Some(subject.digest.as_str().into());
-            }
-            self.append(at, record);
+        for (at, record) in batch.records() {
+            self.append_rendered(at, record);
         }
         if batch.lost > 0 {
             self.lost += batch.lost;
@@ -154,6 +142,12 @@ impl Writer {
 
     /// Adds a record to what is to be written.
     fn append(&mut self, at: SystemTime, record: Record<'_>) {
+        let mut rendered = Vec::new();
+        record.render(&mut rendered);
+        self.append_rendered(at, &rendered);
+    }
+
+    fn append_rendered(&mut self, at: SystemTime, record: &[u8]) {
         if self.bytes + self.lines.len() as u64 >= self.retention.file_bytes {
             self.flush();
             // What could not be written stays the business of this file.
@@ -161,25 +155,31 @@ impl Writer {
                 self.next_file("");
             }
         }
-        self.render(at, record);
+        self.add(at, record);
         if self.lines.len() >= CHUNK {
             self.flush();
         }
     }
 
-    fn render(&mut self, at: SystemTime, mut record: Record<'_>) {
-        let session = self.session.clone();
-        record.seq = self.head.seq + 1;
-        record.time = time(at).into();
-        record.session = session.into();
-        let from = self.lines.len();
-        if serde_json::to_writer(&mut self.lines, &record).is_err() || self.lines.pop() != Some(b'}') {
-            // Nothing in a record can fail to be JSON; if it does, it is as good as lost.
-            self.lines.truncate(from);
+    fn add_own(&mut self, record: Record<'_>) {
+        let mut rendered = Vec::new();
+        record.render(&mut rendered);
+        self.add(SystemTime::now(), &rendered);
+    }
+
+    /// Adds a rendered record as the next line: the members that are the writer's, then its own.
+    fn add(&mut self, at: SystemTime, record: &[u8]) {
+        let Some(members) = record.strip_prefix(b"{") else {
             self.lost += 1;
             self.lost_in_all += 1;
             return;
-        }
+        };
+        let from = self.lines.len();
+        // A session is `[a-z0-9-]` and a time has digits and signs: neither needs escaping.
+        let (seq, time, session) = (self.head.seq + 1, time(at), &self.session);
+        // Writing to memory cannot fail.
+        let _ = write!(self.lines, r#"{{"seq":{seq},"time":"{time}","session":"{session}","#);
+        self.lines.extend_from_slice(members);
         seal(&mut self.lines, from, &mut self.head);
         self.pending += 1;
     }
@@ -234,7 +234,7 @@ impl Writer {
                 self.number = number;
                 self.bytes = 0;
                 let error = (!why.is_empty()).then(|| why.into());
-                self.render(SystemTime::now(), Record { format: Some(FORMAT), error, ..Record::of(Kind::Continued) });
+                self.add_own(Record { format: Some(FORMAT), error, ..Record::of(Kind::Continued) });
                 self.retire();
             }
             Err(error) if !self.is_failing => tracing::warn!(
@@ -249,7 +249,7 @@ impl Writer {
         let own = |session: &str, number: u32| session == self.session && number == self.number;
         let deleted = before::retire(&self.directory, self.retention, own);
         for names in deleted.chunks(50) {
-            self.render(SystemTime::now(), Record { files: names.to_vec(), ..Record::of(Kind::Removed) });
+            self.add_own(Record { files: names.to_vec(), ..Record::of(Kind::Removed) });
         }
     }
 }

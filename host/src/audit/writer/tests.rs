@@ -62,7 +62,7 @@ async fn records_that_cannot_be_written_are_counted_and_the_log_says_so_when_it_
     let mut writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::clone(&queue)).unwrap();
     let mut write = |count: u64| {
         for _ in 0..count {
-            queue.push(Entry { at: SystemTime::now(), about: None, record: Box::new(Record::of(Kind::Loaded)) });
+            queue.push(SystemTime::now(), br#"{"event":"loaded""#);
         }
         writer.write(queue.take(Some(Duration::ZERO)));
         (writer.lost, writer.lost_in_all)
@@ -145,7 +145,7 @@ fn the_writer_sleeps_while_nothing_is_recorded_and_wakes_seldom_while_much_is() 
     let queue = Arc::new(Queue::default());
     let writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::clone(&queue)).unwrap();
     let thread = std::thread::Builder::new().name("audit-idle".to_owned()).spawn(move || writer.run()).unwrap();
-    let push = || queue.push(Entry { at: SystemTime::now(), about: None, record: Box::new(Record::of(Kind::Loaded)) });
+    let push = || queue.push(SystemTime::now(), br#"{"event":"loaded""#);
     push();
     until("the record should be written", || records(place.path()).len() == 2);
     let rest = || {
