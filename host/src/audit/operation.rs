@@ -32,7 +32,8 @@ pub struct Subject {
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) number: u64,
-    pub(super) subject: Subject,
+    /// None for what the gateway does by itself.
+    pub(super) subject: Option<Subject>,
 }
 
 /// A call that is under way. Calls of one operation never overlap: a guest waits for each.
@@ -102,19 +103,14 @@ impl Operation {
             component: room.line(&subject.component),
             digest: subject.digest,
         };
-        let facts = Arc::new(Facts { number, subject });
-        audit.push(Some(Arc::clone(&facts)), SystemTime::now(), Record::of(Kind::Begun));
-        Self(Some(Box::new(Recording {
-            audit,
-            facts,
-            started: Instant::now(),
-            under_way: None,
-            counts: Vec::with_capacity(12),
-            listed: 0,
-            unlisted: 0,
-            calls: 0,
-            largest_copy: 0,
-        })))
+        let recording = Recording::new(audit, number, Some(subject));
+        recording.push(SystemTime::now(), Record::of(Kind::Begun));
+        Self(Some(Box::new(recording)))
+    }
+
+    /// One that no component is in: of its calls there are records, of its beginning and end there are none.
+    pub(super) fn own(audit: Audit, number: u64) -> Self {
+        Self(Some(Box::new(Recording::new(audit, number, None))))
     }
 
     /// Counts a call that is too cheap and harmless for a record of its own, and how much text it handed over.
@@ -164,6 +160,20 @@ impl Drop for Operation {
 }
 
 impl Recording {
+    fn new(audit: Audit, number: u64, subject: Option<Subject>) -> Self {
+        Self {
+            audit,
+            facts: Arc::new(Facts { number, subject }),
+            started: Instant::now(),
+            under_way: None,
+            counts: Vec::with_capacity(12),
+            listed: 0,
+            unlisted: 0,
+            calls: 0,
+            largest_copy: 0,
+        }
+    }
+
     fn push(&self, at: SystemTime, record: Record<'static>) {
         self.audit.push(Some(Arc::clone(&self.facts)), at, record);
     }
@@ -198,6 +208,8 @@ impl Recording {
         let ending = ending();
         let decision = decision.unwrap_or_else(|| match ending.outcome {
             "access-denied" => Decision::new(Verdict::Denied, "host"),
+            // Nobody grants anything to the gateway.
+            _ if self.facts.subject.is_none() => Decision::new(Verdict::Allowed, "host"),
             _ => Decision::new(Verdict::Allowed, format!("grant `{}`", call.interface)),
         });
         let mut room = Room::default();
@@ -219,6 +231,9 @@ impl Recording {
     fn end(mut self: Box<Self>, ending: Ending, used: Option<Used>) {
         if self.under_way.is_some() {
             self.leave(None, || Ending::failed("abandoned", "it was under way when the operation ended"));
+        }
+        if self.facts.subject.is_none() {
+            return;
         }
         let mut calls = Map::new();
         for (interface, function, count) in &self.counts {

@@ -117,9 +117,8 @@ impl Writer {
         for entry in batch.entries {
             let Entry { at, about, record } = entry;
             let mut record: Record<'_> = *record;
-            if let Some(facts) = about.as_deref() {
-                let subject = &facts.subject;
-                record.operation = Some(facts.number);
+            record.operation = about.as_deref().map(|facts| facts.number);
+            if let Some(subject) = about.as_deref().and_then(|facts| facts.subject.as_ref()) {
                 record.task = Some(subject.task.into());
                 record.server = subject.server.as_deref().map(Cow::Borrowed);
                 record.tool = subject.tool.as_deref().map(Cow::Borrowed);
