@@ -26,7 +26,7 @@ test *ARGUMENTS:
 chaos RUNS='1000':
     DOCKER_MCP_REQUIRE_ENGINE=1 DOCKER_MCP_CHAOS_RUNS={{RUNS}} cargo test --test chaos -- --nocapture
 
-# Fuzz one target (catalog env_file policy specification template volume); needs a C++ compiler. Our code has no unsafe part, so that no
+# Fuzz one target (catalog env_file inspect policy specification template volume); needs a C++ compiler. Our code has no unsafe part, so that no
 # sanitizer, and with it no nightly toolchain, is needed
 fuzz TARGET SECONDS='300':
     mkdir -p fuzz/corpus/{{TARGET}}
@@ -38,10 +38,6 @@ fuzz TARGET SECONDS='300':
 # Measure what docs/performance.md is about, in an optimised build: parts (sandbox audit policy inspect start calls fresh memory), --quick
 bench *ARGUMENTS:
     cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
-
-# Fuzz the inspection of components (needs a C++ compiler and a nightly toolchain for cargo-fuzz)
-fuzz-inspect SECONDS='300':
-    cd fuzz/inspect && cargo +nightly fuzz run inspect -- -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048
 
 # Start a Docker Engine if none answers (as root)
 engine:

@@ -54,16 +54,25 @@ fn interfaces(of: &Inspection) -> Vec<&str> {
     of.imports.iter().filter_map(|import| import.grant.as_deref()).collect()
 }
 
-/// The example in JavaScript, as `npm install && npm run build` makes it.
+/// The example in JavaScript, as the commands of the guide make it.
 fn javascript() -> PathBuf {
-    let (source, place) = (example("javascript-provisioner"), workplace("javascript"));
-    for file in ["package.json", "package-lock.json", "provisioner.js"] {
-        std::fs::copy(source.join(file), place.join(file)).unwrap();
-    }
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").canonicalize().unwrap();
-    run(Command::new("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(&place));
-    run(Command::new("npm").args(["run", "build"]).env("WIT", wit).current_dir(&place));
-    place.join("javascript-provisioner.wasm")
+    let place = workplace("javascript");
+    let commands = blocks("writing-a-provisioner.md", "sh");
+    let build = commands.iter().find(|block| block.contains("npm run build")).unwrap();
+    run(shell(build).current_dir(&place));
+    place.join("javascript-provisioner/javascript-provisioner.wasm")
+}
+
+/// Commands of the guide for `sh`, as they are written, with the built `docker-mcp` on the path.
+fn shell(script: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let tools = Path::new(env!("CARGO_BIN_EXE_docker-mcp")).parent().unwrap();
+    let others = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths(std::iter::once(tools.to_owned()).chain(std::env::split_paths(&others)));
+    let mut command = Command::new("sh");
+    command.args(["-euc", &script.replace("/path/to/docker-mcp", &root.display().to_string())]);
+    command.env("PATH", path.unwrap());
+    command
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,9 +157,19 @@ async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root(
     assert_eq!(inspection.imports.iter().filter(|import| import.risk == Risk::High).count(), 2);
     assert!(Standing::of(&inspection, &Grants::builtin_docker()).can_run, "it wants no more than what it wraps");
 
+    // The commands of the guide after the building.
+    let place = workplace("hardened-guide");
+    let directory = place.join("examples/hardened-provisioner");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::copy(&component, directory.join("hardened.wasm")).unwrap();
+    std::fs::copy(example("catalog.yaml"), place.join("examples/catalog.yaml")).unwrap();
+    let commands = blocks("writing-a-provisioner.md", "sh");
+    let commands = commands.iter().find_map(|block| block.split_once("hardened-provisioner/build.sh\n")).unwrap().1;
+    let setup = Setup::new();
+    run(shell(commands).current_dir(&place).env("HOME", setup.directory.path()));
+
     // The mirror's copy of the image.
     run(Command::new("docker").args(["tag", "mcp-test/time:1", &format!("{MIRROR}/mcp-test/time:1")]));
-    let setup = Setup::new();
     // Nobody can pull what the entry names; only the mirror's copy is needed.
     setup.add(
         "clock",
@@ -199,17 +218,9 @@ async fn the_guide_to_writing_a_provisioner_leads_to_a_running_one() {
     let (package, target) = (place.path().join("my-provisioner"), workplace("guide").join("target"));
     let commands = blocks("writing-a-provisioner.md", "sh");
     let find = |part: &str| commands.iter().find(|block| block.contains(part)).unwrap_or_else(|| panic!("no `{part}`"));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    let tools = Path::new(env!("CARGO_BIN_EXE_docker-mcp")).parent().unwrap();
     let shell = |script: &str, directory: &Path| {
-        let script = script.replace("/path/to/docker-mcp", &root.display().to_string());
-        let path = std::env::join_paths(
-            std::iter::once(tools.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-        );
-        run(Command::new("sh")
-            .args(["-euc", &script])
+        run(shell(script)
             .current_dir(directory)
-            .env("PATH", path.unwrap())
             .env("HOME", setup.directory.path())
             .env("CARGO_HOME", cargo_home())
             .env("RUSTUP_HOME", rustup_home())
@@ -228,13 +239,13 @@ async fn the_guide_to_writing_a_provisioner_leads_to_a_running_one() {
     std::fs::write(package.join("my-provisioner.wasm"), &component).unwrap();
     shell(rest, &package);
 
-    let catalog = "registry:\n  time:\n    image: mcp-test/time:1\n    command: [--local-timezone=UTC]\n";
-    std::fs::write(package.join("catalog.yaml"), catalog).unwrap();
-    let deploy = find("provisioner install ./my-provisioner.wasm");
-    // At a terminal it asks; what runs as long as it is used is used below.
+    // The image that is here stands for the one on Docker Hub; that one knows the time zone of its machine.
+    let local = "image: mcp-test/time:1\n    command: [--local-timezone=UTC]";
+    shell(&find("provisioner plan --catalog catalog.yaml").replace("image: mcp/time", local), &package);
+    // At a terminal it asks.
     let install = "docker-mcp provisioner install ./my-provisioner.wasm";
-    let (before, _) = deploy.split_once("docker-mcp gateway run").unwrap();
-    shell(&before.replace(install, &format!("{install} --yes")), &package);
+    let deploy = find(install);
+    shell(&deploy.replace(install, &format!("{install} --yes")), &package);
 
     let gateway = setup.gateway(&["time"], &["--provisioner", "my-provisioner", "--long-lived"]).await;
     assert!(gateway.text("get_current_time", json!({"timezone": "UTC"})).await.contains("UTC"), "{}", gateway.log());

@@ -31,6 +31,10 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use docker_mcp::audit::files::Directory;
+use docker_mcp::audit::reader::{Filter, Records};
+use docker_mcp::audit::record::{Kind, Record};
+use docker_mcp::audit::verify;
 use engine::Engine;
 use gateway::{Gateway, Setup};
 
@@ -168,6 +172,63 @@ async fn a_container_intercepts_and_is_removed() {
     let error = refused(&gateway, "Ada").await;
     assert!(error.contains("a policy refuses the interceptor") && error.contains("policy.yaml:2"), "{error}");
     assert!(gateway.close().await.success());
+
+    let records = own_calls(&setup);
+    let told: Vec<String> = records.iter().map(|record| told(record)).collect();
+    assert_eq!(told, ["ok by operator", "other by operator", "access-denied by rule `few`"]);
+    for (record, when) in records.iter().zip(["after", "before", "after"]) {
+        assert_eq!(record.arguments["interceptor"], format!("{when}:docker:mcp-test/busybox:1"));
+        assert_eq!(record.arguments["image"], "mcp-test/busybox:1");
+    }
+    assert_eq!(records[2].rule.as_ref().unwrap().line, Some(2));
+}
+
+/// The calls that no component made, of all gateways of a test.
+fn own_calls(setup: &Setup) -> Vec<Record<'static>> {
+    let directory = Directory::at(setup.directory.path().join(".local/state/docker-mcp/audit"));
+    assert!(verify::directory(&directory).unwrap().is_sound());
+    let records = Records::open(&directory, Filter::default()).unwrap().map(|found| found.record);
+    let (own, others): (Vec<_>, Vec<_>) =
+        records.partition(|record| record.interface.as_deref() == Some(docker_mcp::audit::OWN));
+    // Each is announced before it is made, and neither says that a component was there.
+    let (asked, calls): (Vec<_>, Vec<_>) = own.into_iter().partition(|record| record.event == Kind::Asked);
+    assert_eq!(asked.len(), calls.len());
+    for record in asked.iter().chain(&calls) {
+        assert!(record.component.is_none() && record.task.is_none() && record.operation.is_some(), "{record:?}");
+    }
+    assert!(others.iter().filter(|record| record.operation.is_some()).all(|record| record.component.is_some()));
+    calls
+}
+
+fn told(record: &Record<'_>) -> String {
+    format!("{} by {}", record.outcome.as_deref().unwrap(), record.rule.as_ref().unwrap().text)
+}
+
+#[tokio::test]
+async fn every_run_of_an_interceptor_is_in_the_audit_log_without_what_it_was_told() {
+    let setup = Setup::new();
+    let flags = ["--interceptor", "before:exec:true s3cret", "--interceptor", "before:http:http://127.0.0.1:1/s3cret"];
+    let gateway = sample(&setup, &flags).await;
+    refused(&gateway, "Ada").await;
+    assert!(gateway.close().await.success());
+    let gateway = sample(&setup, &["--interceptor", "before:exec:sleep 60", "--call-timeout", "1"]).await;
+    refused(&gateway, "Ada").await;
+    assert!(gateway.close().await.success());
+    let records = own_calls(&setup);
+    let told: Vec<String> =
+        records.iter().map(|record| format!("{} {}", record.arguments["interceptor"], told(record))).collect();
+    assert_eq!(
+        told,
+        [
+            "\"before:exec\" ok by operator",
+            "\"before:http\" other by operator",
+            "\"before:exec\" timed-out by operator"
+        ]
+    );
+    assert!(!serde_json::to_string(&records).unwrap().contains("s3cret"));
+    let shown = setup.run(&["provisioner", "audit", "show"].map(str::to_owned)).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("gateway.intercept: allowed by operator, ok in"), "{shown}");
 }
 
 #[tokio::test]

@@ -28,6 +28,9 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
     UploadToContainerOptionsBuilder,
 };
+use docker_mcp::audit::files::Directory;
+use docker_mcp::audit::reader::{Filter, Records};
+use docker_mcp::audit::verify;
 use docker_mcp::capability::container_runtime::docker::legacy_volume::LegacyVolume;
 use docker_mcp::lease::Reaper;
 use docker_mcp::session::Session;
@@ -148,9 +151,11 @@ async fn a_gateway_without_files_takes_them_over_once() {
     let socket = home.path().join("docker.sock");
     let asked = alias(&socket, &volume.name);
     let own = home.path().join(".docker/mcp");
+    let policy = home.path().join("policy.yaml");
     let list = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_docker-mcp"));
-        command.args(["tools", "ls", "--catalog", "builtin:sample"]).current_dir(home.path()).env_clear();
+        command.args(["tools", "ls", "--catalog", "builtin:sample", "--policy"]).arg(&policy);
+        command.current_dir(home.path()).env_clear();
         command.env("HOME", home.path()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
         command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")).stdin(Stdio::null());
         tokio::task::spawn_blocking(move || command.output().unwrap())
@@ -160,6 +165,15 @@ async fn a_gateway_without_files_takes_them_over_once() {
         assert!(output.status.success(), "{text}");
         text
     };
+    // A rule about mounts holds for what no component asks for, too; the sample server has none.
+    let rules = |rule: &str| format!("version: 1\nrules: [{{name: few, mounts: {{{rule}}}}}]\n");
+    std::fs::write(&policy, rules("deny: ['volume:docker-*']")).unwrap();
+    let denied = list().await.unwrap();
+    assert!(text(&denied).contains("a policy refuses to mount it") && text(&denied).contains("policy.yaml:2"));
+    assert!(!own.join("registry.yaml").exists());
+    assert!(!asked.lock().unwrap().iter().any(|line| line.starts_with("POST")), "{asked:?}");
+    std::fs::write(&policy, rules("allow: ['volume:docker-prompts:ro']")).unwrap();
+    asked.lock().unwrap().clear();
     let first = list().await.unwrap();
     assert!(text(&first).contains("greet") && !text(&first).contains("calculate"), "{}", text(&first));
     for (name, content) in files {
@@ -181,4 +195,18 @@ async fn a_gateway_without_files_takes_them_over_once() {
     let asked = asked.lock().unwrap().clone();
     assert!(!asked.iter().any(|line| line.contains("/volumes/")), "{asked:#?}");
     volume.remove().await;
+
+    let directory = Directory::at(home.path().join(".local/state/docker-mcp/audit"));
+    assert!(verify::directory(&directory).unwrap().is_sound());
+    let records = Records::open(&directory, Filter::default()).unwrap().map(|found| found.record);
+    let own: Vec<_> = records.filter(|record| record.interface.as_deref() == Some(docker_mcp::audit::OWN)).collect();
+    let told: Vec<String> = own
+        .iter()
+        .map(|record| format!("{:?} {} {:?}", record.event, record.outcome.as_deref().unwrap_or_default(), record.gave))
+        .collect();
+    assert_eq!(told, ["Asked  []", "Call access-denied []", "Asked  []", r#"Call ok ["registry.yaml", "tools.yaml"]"#]);
+    assert!(own.iter().all(|record| record.component.is_none() && record.task.is_none()), "{own:#?}");
+    assert!(own.iter().all(|record| record.arguments["volumes"][0] == "read-only docker-prompts"), "{own:#?}");
+    let rules: Vec<&str> = own.iter().filter_map(|record| Some(record.rule.as_ref()?.text.as_str())).collect();
+    assert_eq!(rules, ["rule `few`", "rule `few`"]);
 }

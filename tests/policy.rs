@@ -20,7 +20,7 @@ use std::process::{Command, Output, Stdio};
 use docker_mcp::builtin;
 use docker_mcp::policy::sources::{self, Sources};
 use docker_mcp::provision::{Endpoint, ProvisionError};
-use docker_mcp::sandbox::component::digest;
+use docker_mcp::sandbox::contract::digest;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use world::{ALL, CATALOG, World, cache, docker, fixture, hostile};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use docker_mcp::builtin;
-use docker_mcp::sandbox::component::digest;
+use docker_mcp::sandbox::contract::digest;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -159,6 +159,7 @@ fn what_cannot_be_inspected_is_named_with_what_to_do() {
         ("./text.wasm", "it is text, not WebAssembly; build a component for the world"),
         ("./core.wasm", "a core module, not a component"),
         ("podman", "there is no provisioner `podman`; for a file write its path (`./podman.wasm`)"),
+        ("podman.wat", "for a file write its path (`./podman.wat`)"),
     ] {
         let line = place.fails(&format!("provisioner inspect {arguments}"));
         assert!(line.contains(expected), "{line}");
@@ -167,6 +168,7 @@ fn what_cannot_be_inspected_is_named_with_what_to_do() {
     place.file("server.wasm", builtin::SAMPLE_SERVER);
     let text = place.prints("provisioner inspect ./server.wasm", 0);
     assert!(text.contains("no world of the contract") && text.contains("wasi:cli"), "{text}");
+    assert!(text.contains("no grant makes it a provisioner") && !text.contains("add `--grant"), "{text}");
     let line = place.fails("provisioner install ./server.wasm --yes");
     assert!(line.contains("is no provisioner"), "{line}");
 }

@@ -40,6 +40,7 @@ use attempt::{Attempt, GRANTS, Got, PERMISSIVE};
 use docker_mcp::policy::bind_mounts::BindPolicy;
 use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::provision::ProvisionError;
+use docker_mcp::sandbox::contract::digest;
 use provisioning_core::volume::ALLOWED_PATHS;
 
 /// What is tried, the grant that allows exactly that, and what a refusal names.
@@ -583,6 +584,16 @@ async fn nothing_is_too_large_for_an_orderly_refusal() {
             }
             let bytes = serde_json::to_string(&seen.records).unwrap().len();
             assert!(bytes < 300_000, "{}: {bytes} bytes of records", seen.what);
+            // Nothing hides behind the end of a record: it has length and hash of the whole.
+            if (attempt, number) == ("large", 100_000) {
+                let mut cuts = seen.records.iter().filter_map(|record| record.arguments.get("cut"));
+                let cut = cuts.next().unwrap_or_else(|| panic!("{}: {:#?}", seen.what, seen.records));
+                assert!(cut["bytes"].as_u64().unwrap() > 100_000, "{}: {cut}", seen.what);
+                if field == "log" {
+                    let whole = "x".repeat(number) + "\n";
+                    assert_eq!(cut["sha256"], digest(whole.as_bytes()));
+                }
+            }
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Recording never waits: a rendered record goes into a bounded queue, and one thread turns batches of them into lines that
 //! are chained by their hashes (`docs/audit.md`). What does not fit is counted, and the count is a record itself.
-//! Operations are recorded by `sandbox`, calls by `capability::recorded`; this module knows neither wasmtime nor
-//! engines. It never gets a secret, a configuration value, a tool's argument or its output: those who record show
-//! values by their names.
+//! Operations are recorded by `sandbox`, calls by `capability::recorded`, and what the gateway does by itself by those
+//! who do it; this module knows neither wasmtime nor engines. It never gets a secret, a configuration value, a tool's
+//! argument or its output: those who record show values by their names.
 
 pub mod chain;
 pub mod files;
@@ -31,6 +31,9 @@ use self::queue::Queue;
 use self::record::{Kind, Record, Used};
 use self::text::Room;
 use self::writer::Writer;
+
+/// What stands for the interface of a call that no component made.
+pub const OWN: &str = "gateway";
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +129,14 @@ impl Audit {
     pub fn operation(&self, subject: impl FnOnce() -> Subject) -> Operation {
         match &self.0 {
             Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), subject()),
+            None => Operation::unrecorded(),
+        }
+    }
+
+    /// Begins to record something that the gateway does by itself: no component asks for it.
+    pub fn own(&self) -> Operation {
+        match &self.0 {
+            Some(log) => Operation::own(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed)),
             None => Operation::unrecorded(),
         }
     }

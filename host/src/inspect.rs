@@ -27,7 +27,7 @@ pub use read::Inside;
 pub use standing::{Standing, Status};
 pub use understand::Fit;
 
-use crate::sandbox::component::{Need, digest, need};
+use crate::sandbox::contract::{Need, PACKAGE, VERSION, digest, need};
 use crate::sandbox::shape;
 
 /// How many characters of a name are kept. No name of a contract is as long.
@@ -72,6 +72,14 @@ pub struct Inspection {
     /// Its imports and exports in WIT, or why they cannot be shown so.
     #[serde(skip)]
     pub wit: Result<String, String>,
+}
+
+impl Inspection {
+    /// Whether it exports an interface that the gateway calls. If not, no grant makes it of any use.
+    pub fn is_called(&self) -> bool {
+        let called = ["provisioner", "template-mapping"].map(|name| format!("{PACKAGE}/{name}@{VERSION}"));
+        self.exports.iter().any(|export| called.contains(&export.name))
+    }
 }
 
 /// Something that a component wants from its host.
@@ -179,23 +187,6 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Unreadable> {
         claims: read.claims,
         wit: understood.wit,
     })
-}
-
-/// Does all that can be done with bytes from a stranger, for fuzzing: it must end, and not panic.
-#[doc(hidden)]
-pub fn exercise(bytes: &[u8]) {
-    let Ok(inspection) = inspect(bytes) else { return };
-    let standing = Standing::of(&inspection, &crate::policy::grants::Grants::builtin_docker());
-    let difference = Difference::between(&inspection, &inspection);
-    assert!(difference.same_bytes && !difference.wants_something_new(), "a component differs from itself");
-    assert_eq!(standing.imports.len(), inspection.imports.len(), "each import has a status");
-    let shown = inspection.imports.iter().flat_map(|import| {
-        let functions = import.functions.iter().map(|function| &function.name);
-        std::iter::once(&import.name).chain(functions).chain(&import.types)
-    });
-    for name in shown {
-        assert!(!name.contains(char::is_control), "a name could drive a terminal");
-    }
 }
 
 /// The signatures of functions, by interface and name as they stand in the bytes.

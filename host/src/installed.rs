@@ -16,7 +16,8 @@ use thiserror::Error;
 pub use lock::{Consent, Installed, Lock};
 
 use crate::private_directory;
-use crate::sandbox::component::{Source, digest};
+use crate::sandbox::component::Source;
+use crate::sandbox::contract::digest;
 
 /// The lock file.
 const LOCK: &str = "provisioners.lock.json";

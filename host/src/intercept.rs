@@ -13,9 +13,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use provisioning_core::ContainerSpec;
+use serde_json::Map;
 use thiserror::Error;
 
 pub use self::container::Containers;
+use crate::audit::record::{self, Verdict};
+use crate::audit::text::Room;
+use crate::audit::{self, Call, Ending};
 
 /// How much an interceptor may answer.
 pub const MAX_ANSWER: usize = 4 << 20;
@@ -135,19 +140,52 @@ impl Interceptor {
     /// # Errors
     /// If it cannot be run, fails, takes too long or answers too much.
     pub async fn run(&self, message: Vec<u8>) -> Result<Vec<u8>, InterceptError> {
+        let spec = match &self.specification.how {
+            How::Docker { image, arguments } => Some(self.containers.spec(image, arguments)),
+            How::Exec(_) | How::Http(_) => None,
+        };
+        let mut recording = self.containers.audit.own();
+        recording.enter(0, || self.call(spec.as_ref()));
+        let mut decided = record::Decision::new(Verdict::Allowed, "operator");
         let running = async {
             match &self.specification.how {
                 #[cfg(unix)]
                 How::Exec(command) => exec::run(command, &message).await,
                 #[cfg(not(unix))]
                 How::Exec(_) => Err("this system has no `/bin/sh`".to_owned()),
-                How::Docker { image, arguments } => self.containers.run(image, arguments, message, self.limit).await,
+                How::Docker { image, arguments } => {
+                    let spec = spec.unwrap_or_else(|| self.containers.spec(image, arguments));
+                    self.containers.run(spec, message, self.limit, &mut decided).await
+                }
                 How::Http(address) => http::run(address.clone(), message).await,
             }
         };
         let outcome = tokio::time::timeout(self.limit, running).await;
+        let is_late = outcome.is_err();
         let answer = outcome.unwrap_or_else(|_| Err(format!("it did not answer within {} s", self.limit.as_secs())));
+        let case = match decided.verdict {
+            Verdict::Denied => "access-denied",
+            Verdict::Allowed if is_late => "timed-out",
+            Verdict::Allowed => "other",
+        };
+        recording.leave(Some(decided), || match &answer {
+            Ok(_) => Ending::ok(),
+            Err(reason) => Ending::failed(case, reason),
+        });
         answer.map(|answer| answer.trim_ascii().to_vec()).map_err(InterceptError)
+    }
+
+    /// What is recorded of it. Commands, addresses and arguments may hold credentials.
+    fn call(&self, spec: Option<&ContainerSpec>) -> Call {
+        let mut room = Room::default();
+        let mut arguments = Map::from_iter([("interceptor".to_owned(), room.line(&self.name()).into())]);
+        if let Some(spec) = spec {
+            arguments.insert("image".to_owned(), room.line(&spec.image).into());
+            arguments.insert("network".to_owned(), "declared".into());
+            arguments.insert("cpu_millis".to_owned(), spec.resources.cpu_millis.into());
+            arguments.insert("memory_bytes".to_owned(), spec.resources.memory_bytes.into());
+        }
+        Call { interface: audit::OWN, function: "intercept", arguments, acts: true }
     }
 }
 

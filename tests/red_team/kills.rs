@@ -20,6 +20,19 @@ const MOST: u32 = 200;
 pub(crate) const SOME: [&str; 5] =
     ["add-label=team.", "add-env=ADDED", "rewrite-command", "rewrite-user=65532", "add-argument=--added"];
 
+/// The others as well, with an image that the test makes.
+pub(crate) const EVERY: [&str; 9] = [
+    "add-label=team.",
+    "add-env=ADDED",
+    "rewrite-command",
+    "rewrite-user=65532",
+    "rewrite-user=nobody-of-this-name",
+    "add-argument=--added",
+    "rewrite-image=registry.example",
+    "add-mount=docker-mcp-test-red-team",
+    "add-host=evil:198.51.100.6",
+];
+
 #[tokio::test]
 async fn a_component_that_dies_before_any_of_its_host_calls_leaves_nothing() {
     for (grants, suffix) in [

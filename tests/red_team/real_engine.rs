@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bollard::Docker;
-use bollard::query_parameters::ListNetworksOptionsBuilder;
+use bollard::query_parameters::{
+    ListNetworksOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions, TagImageOptionsBuilder,
+};
 use docker_mcp::capability::container_runtime::docker::DockerRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, RunLimits};
 use docker_mcp::catalog::Catalog;
@@ -27,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::{CANARY, PERMISSIVE, log, log_length, name, open, red_team, with};
 use crate::contract::PATIENCE;
 use crate::engine;
-use crate::kills::SOME;
+use crate::kills::{EVERY, SOME};
 use crate::world::{self, Secrets};
 
 /// A component and one server over the engine, in a session of their own.
@@ -126,24 +128,43 @@ async fn a_component_that_dies_before_any_of_its_host_calls_leaves_no_container_
     let instruction = r#"ENTRYPOINT ["/bin/sh","-c","while read -r line; do echo ok; done","sh"]"#;
     let image = engine::image(&docker, "red-team-echo", instruction).await;
     let before = open_files();
-    for (suffix, grants, policy) in [("", &[][..], None), (" grants", &SOME[..], Some(PERMISSIVE))] {
-        // With the engine's network once, and once without any.
+    let elsewhere = format!("registry.example/{image}");
+    let (repository, tag) = elsewhere.rsplit_once(':').unwrap();
+    let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+    docker.tag_image(&image, Some(options)).await.unwrap();
+    // With the engine's network and without any.
+    for (suffix, grants, policy, network) in [
+        ("", &[][..], None, true),
+        (" grants", &SOME[..], Some(PERMISSIVE), false),
+        (" everywhere", &EVERY[..], Some(PERMISSIVE), true),
+    ] {
         let entry = format!(
             "    image: '{image}'\n    disableNetwork: {}\n    secrets: [{{name: NAME.token, env: TOKEN}}]\n    volumes: ['/scratch']\n",
-            policy.is_some()
+            !network
         );
         let die = async |number: u32| {
             let server = name("kill", &format!("{number}{suffix}"));
             let place = Place::new(red_team(), &server, &entry, json!({}), &with(grants), policy).await.unwrap();
             let result = place.provision(&server).await.map(drop);
             let log = place.closed().await;
-            assert!(result.is_ok() || log.contains(r#""outcome":"trapped""#), "{number}: {result:?} {log}");
+            assert!(result.is_ok() || log.contains(r#""outcome":"trapped""#), "{number}{suffix}: {result:?} {log}");
+            if suffix == " everywhere" {
+                // It got past the rehearsal, and the engine was asked for what the grants allow.
+                let real = log.lines().filter(|line| line.contains(r#""task":"provision""#));
+                let asked = real.filter(|line| line.contains(r#""event":"asked""#)).collect::<String>();
+                assert!(asked.contains(&elsewhere) && asked.contains("evil=198.51.100.6"), "{number}: {log}");
+                assert!(asked.contains("docker-mcp-test-red-team:/cache"), "{number}: {log}");
+            }
             result.is_ok()
         };
         let ended: Vec<bool> = futures::stream::iter(0..80).map(die).buffered(4).collect().await;
-        let first = ended.iter().position(|ended| *ended).unwrap();
+        let first =
+            ended.iter().position(|ended| *ended).unwrap_or_else(|| panic!("{suffix}: it never got to its end"));
         assert!(first > 40 && ended.iter().skip(first).all(|ended| *ended), "{ended:?}");
     }
+    docker.remove_image(&elsewhere, None::<RemoveImageOptions>, None).await.unwrap();
+    // A named volume outlives its containers; with one of them left, it could not be removed.
+    docker.remove_volume("docker-mcp-test-red-team", None::<RemoveVolumeOptions>).await.unwrap();
     // Others of this process may have some open; one for each of them would be more.
     let after = open_files();
     assert!(after < before + 40, "{before} files before, {after} after");

@@ -32,15 +32,16 @@ pub struct Subject {
 #[derive(Debug)]
 struct Facts {
     number: u64,
-    subject: Subject,
+    /// None for what the gateway does by itself.
+    subject: Option<Subject>,
 }
 
 impl Facts {
     /// The record with what all of them say.
     fn added_to<'a>(&'a self, record: Record<'a>) -> Record<'a> {
-        let subject = &self.subject;
+        let record = Record { operation: Some(self.number), ..record };
+        let Some(subject) = &self.subject else { return record };
         Record {
-            operation: Some(self.number),
             task: Some(subject.task.into()),
             server: subject.server.as_deref().map(Cow::Borrowed),
             tool: subject.tool.as_deref().map(Cow::Borrowed),
@@ -120,20 +121,14 @@ impl Operation {
             component: room.line(&subject.component),
             digest: subject.digest,
         };
-        let mut recording = Recording {
-            audit,
-            facts: Facts { number, subject },
-            line: Vec::with_capacity(1024),
-            started: Instant::now(),
-            under_way: None,
-            counts: Vec::with_capacity(12),
-            listed: 0,
-            unlisted: 0,
-            calls: 0,
-            largest_copy: 0,
-        };
+        let mut recording = Recording::new(audit, number, Some(subject));
         recording.push(SystemTime::now(), Record::of(Kind::Begun));
         Self(Some(Box::new(recording)))
+    }
+
+    /// One that no component is in: of its calls there are records, of its beginning and end there are none.
+    pub(super) fn own(audit: Audit, number: u64) -> Self {
+        Self(Some(Box::new(Recording::new(audit, number, None))))
     }
 
     /// Counts a call that is too cheap and harmless for a record of its own, and how much text it handed over.
@@ -184,6 +179,21 @@ impl Drop for Operation {
 }
 
 impl Recording {
+    fn new(audit: Audit, number: u64, subject: Option<Subject>) -> Self {
+        Self {
+            audit,
+            facts: Facts { number, subject },
+            line: Vec::with_capacity(1024),
+            started: Instant::now(),
+            under_way: None,
+            counts: Vec::with_capacity(12),
+            listed: 0,
+            unlisted: 0,
+            calls: 0,
+            largest_copy: 0,
+        }
+    }
+
     /// Records something. Gives the arguments back.
     fn push(&mut self, at: SystemTime, record: Record<'_>) -> Map<String, Json> {
         let record = self.facts.added_to(record);
@@ -222,6 +232,8 @@ impl Recording {
         let ending = ending();
         let decision = decision.unwrap_or_else(|| match ending.outcome {
             "access-denied" => Decision::new(Verdict::Denied, "host"),
+            // Nobody grants anything to the gateway.
+            _ if self.facts.subject.is_none() => Decision::new(Verdict::Allowed, "host"),
             _ => Decision::new(Verdict::Allowed, format!("grant `{}`", call.interface)),
         });
         let mut room = Room::default();
@@ -243,6 +255,9 @@ impl Recording {
     fn end(mut self: Box<Self>, ending: Ending, used: Option<Used>) {
         if self.under_way.is_some() {
             self.leave(None, || Ending::failed("abandoned", "it was under way when the operation ended"));
+        }
+        if self.facts.subject.is_none() {
+            return;
         }
         let mut calls = Map::new();
         for (interface, function, count) in &self.counts {

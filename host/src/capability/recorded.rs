@@ -109,7 +109,8 @@ impl cluster_objects::Host for Recorded<'_> {
                 };
                 format!("{kind} {}", Pair(&entry.key, "=", context.named(&entry.value)))
             });
-            let arguments = members(json!({ "entries": Room::default().lines(lines) }));
+            let mut room = Room::default();
+            let arguments = members(json!({ "entries": room.lines(lines) }), room);
             Call { interface: "cluster-objects", function: "store", arguments, acts: false }
         });
         context.audit = audit;
@@ -134,19 +135,16 @@ impl remote_endpoint::Host for Recorded<'_> {
 
 impl log::Host for Recorded<'_> {
     async fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.0.audit.enter(message.len(), || Call {
-            interface: "log",
-            function: "log",
-            arguments: members(json!({
-                "level": match level {
-                    log::Level::Debug => "debug",
-                    log::Level::Info => "info",
-                    log::Level::Warn => "warn",
-                    log::Level::Error => "error",
-                },
-                "message": Room::default().line(&message),
-            })),
-            acts: false,
+        self.0.audit.enter(message.len(), || {
+            let level = match level {
+                log::Level::Debug => "debug",
+                log::Level::Info => "info",
+                log::Level::Warn => "warn",
+                log::Level::Error => "error",
+            };
+            let mut room = Room::default();
+            let arguments = members(json!({ "level": level, "message": room.line(&message) }), room);
+            Call { interface: "log", function: "log", arguments, acts: false }
         });
         let result = log::Host::log(&mut *self.0, level, message).await;
         self.leave(result, nothing)
@@ -215,7 +213,7 @@ impl Recorded<'_> {
 
     /// A call that ends a container begins.
     fn act_on(&mut self, interface: &'static str, function: &'static str, container: &Resource<Running>) {
-        let arguments = || members(json!({ "container": container.rep() }));
+        let arguments = || members(json!({ "container": container.rep() }), Room::default());
         self.0.audit.enter(0, || Call { interface, function, arguments: arguments(), acts: true });
     }
 
@@ -250,11 +248,14 @@ fn bindings(context: &Context, bindings: &[Binding]) -> Vec<String> {
     Room::default().lines(bindings.iter().map(|binding| Pair(&binding.name, "=", context.named(&binding.value))))
 }
 
-fn members(object: Json) -> Map<String, Json> {
-    match object {
+/// What is recorded of arguments, and what there was in all if that is not everything.
+fn members(object: Json, room: Room) -> Map<String, Json> {
+    let mut members = match object {
         Json::Object(members) => members,
         _ => Map::new(),
-    }
+    };
+    members.extend(room.cut().map(|cut| ("cut".to_owned(), cut)));
+    members
 }
 
 /// How many bytes of text a specification has.
@@ -318,6 +319,7 @@ impl Context {
         members.insert("network".to_owned(), network.into());
         members.insert("cpu_millis".to_owned(), spec.resources.cpu_millis.into());
         members.insert("memory_bytes".to_owned(), spec.resources.memory_bytes.into());
+        members.extend(room.cut().map(|cut| ("cut".to_owned(), cut)));
         members
     }
 }

@@ -198,9 +198,9 @@ pub(crate) async fn assemble_observed(
         providers.as_ref().is_some_and(|providers| provider(providers) == Provider::Cluster)
     };
     let own = OwnFiles::of_home(home.as_deref());
-    let mut begun = None;
+    let mut imported = None;
     if matches!(mode, Mode::Real(_)) && providers.is_none() && legacy::is_wanted(options, &own) {
-        begun = legacy::import(options, &own, &reaper, home.clone()).await;
+        imported = legacy::import(options, &own, &reaper, home.clone(), &policies).await?;
     }
     let mut secrets: Arc<dyn SecretStore> = match in_cluster(|providers| providers.secrets) {
         true => Arc::new(NoSecrets),
@@ -239,11 +239,11 @@ pub(crate) async fn assemble_observed(
             (recorder, Arc::new(crate::capability::container_runtime::Quiet))
         }
         Mode::Real(progress) => {
-            let (begun, sessions) = match begun {
+            let (begun, sessions);
+            ((begun, sessions), audit) = match imported {
                 Some(begun) => begun,
-                None => begin_session(home.as_deref())?,
+                None => begin_recorded(options, home.as_deref())?,
             };
-            audit = super::provisioner::audit::begin(options, home.as_deref(), begun.id())?;
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
             kubernetes = providers.as_ref().map(|_| cluster_of(begun.id()));
             let (docker, engine) = match &kubernetes {
@@ -256,6 +256,7 @@ pub(crate) async fn assemble_observed(
             let runtime = beside_embedded(engine, embedding, &secrets, &reaper)?;
             containers = Some(Arc::new(Containers {
                 runtime: Arc::clone(&runtime),
+                audit: audit.clone(),
                 policies: Arc::clone(&policies),
                 session: begun.id().to_owned(),
                 resources: options.resources(),
@@ -334,6 +335,13 @@ fn begin_session(home: Option<&Path>) -> anyhow::Result<Begun> {
             Ok((Arc::new(Session::without_lock(super::random_hex(8)?)), None))
         }
     }
+}
+
+/// The same with the log of what is done in it.
+fn begin_recorded(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<(Begun, Audit)> {
+    let begun = begin_session(home)?;
+    let audit = super::provisioner::audit::begin(options, home, begun.0.id())?;
+    Ok((begun, audit))
 }
 
 /// Where the locks of this user's sessions are.

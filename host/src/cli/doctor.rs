@@ -252,7 +252,7 @@ async fn check_sandbox(cache: Option<&Path>) -> Vec<Finding> {
         Err(error) => Err(error),
     };
     findings.push(match prepared {
-        Ok(()) => loaded(SAMPLE, &crate::sandbox::component::digest(builtin::SAMPLE_SERVER), began.elapsed()),
+        Ok(()) => loaded(SAMPLE, &crate::sandbox::contract::digest(builtin::SAMPLE_SERVER), began.elapsed()),
         Err(error) => broken(SAMPLE, &error.to_string()),
     });
     findings

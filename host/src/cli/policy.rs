@@ -13,7 +13,7 @@ use crate::policy::effect::Effect;
 use crate::policy::file::{self, PolicyError};
 use crate::policy::grants::Grants;
 use crate::policy::sources;
-use crate::sandbox::component::digest;
+use crate::sandbox::contract::digest;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -110,7 +110,9 @@ impl Subject {
         let store = store()?;
         let installed = store.get(name).map_err(|error| match error {
             StoreError::Unknown(_) => {
-                anyhow!("there is no provisioner `{name}`; for a file write its path (`./{name}.wasm`)")
+                // A name with a dot is that of a file.
+                let file = if name.contains('.') { name.to_owned() } else { format!("{name}.wasm") };
+                anyhow!("there is no provisioner `{name}`; for a file write its path (`./{file}`)")
             }
             other => other.into(),
         })?;

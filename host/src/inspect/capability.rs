@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Kind;
 use super::read::Item;
-use crate::sandbox::component::{PACKAGE, VERSION};
+use crate::sandbox::contract::{PACKAGE, VERSION};
 
 /// How much harm an import could do if it were granted, inside the bounds that hold for every component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use wit_parser::{Interface, PackageId, Resolve};
 
-use crate::sandbox::component::{PACKAGE, VERSION};
+use crate::sandbox::contract::{PACKAGE, VERSION};
 
 /// All of `wit/`, beginning with the file that names the package.
 const SOURCES: &str = concat!(

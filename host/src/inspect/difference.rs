@@ -135,7 +135,9 @@ fn only(one: &Surface<'_>, other: &Surface<'_>) -> Vec<Change> {
         let new = functions.iter().filter(|function| known.iter().all(|known| known.name != function.name));
         changes.extend(new.map(|function| change(Some(function.name.clone()))));
         let new = types.iter().filter(|name| !known_types.contains(name));
-        changes.extend(new.map(|name| change(Some(format!("type {name}")))));
+        // The name of a type reaches nothing.
+        let name = |name| Change { risk: risk.map(|_| Risk::None), ..change(Some(format!("type {name}"))) };
+        changes.extend(new.map(name));
     }
     changes
 }

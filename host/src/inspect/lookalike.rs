@@ -3,7 +3,7 @@
 use provisioning_core::names::near;
 
 use super::contract;
-use crate::sandbox::component::{PACKAGE, VERSION};
+use crate::sandbox::contract::{PACKAGE, VERSION};
 
 /// Why a name should make a reader look twice.
 pub(super) fn warn(name: &str) -> Option<String> {

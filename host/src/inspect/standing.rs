@@ -38,6 +38,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether it imports something that nobody can grant.
+    pub fn is_hopeless(&self) -> bool {
+        self.imports.iter().any(|(_, status)| *status == Status::NotOffered)
+    }
+
     /// Compares what a component imports with what it is granted.
     pub fn of(inspection: &Inspection, grants: &Grants) -> Self {
         let reach = grants.reach();

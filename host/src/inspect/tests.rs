@@ -166,6 +166,10 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
+#[path = "../../../fuzz/src/bodies/inspect.rs"]
+#[allow(unreachable_pub, reason = "shared with the fuzz targets, which are another crate")]
+mod body;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -185,6 +189,6 @@ proptest! {
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
-        crate::inspect::exercise(&bytes);
+        body::component(&bytes);
     }
 }

@@ -25,7 +25,7 @@ use wit_parser::{
 use super::Signatures;
 use super::contract::{self, Contract};
 use super::read::Read;
-use crate::sandbox::component::{Need, PACKAGE, need};
+use crate::sandbox::contract::{Need, PACKAGE, need};
 
 /// How large types may be, written out, to be decoded. All of WASI has some thousands.
 const WEIGHT: u64 = 200_000;

@@ -10,6 +10,7 @@ use provisioning_core::text::one_line;
 use provisioning_core::{Bounds, ContainerSpec, Envelope, Network, Resources, SecurityProfile, Value};
 
 use super::MAX_ANSWER;
+use crate::audit::{Audit, record};
 use crate::capability::container_runtime::{ContainerRuntime, Identity, ImageProgress, Request, RunLimits};
 
 /// How much of a line of standard error is logged.
@@ -23,6 +24,8 @@ pub struct Containers {
     pub session: String,
     /// The ceilings for each container.
     pub resources: Resources,
+    /// Where it is recorded what interceptors do, of every kind.
+    pub audit: Audit,
     /// The policies, which hold for these containers too, with the rules that are not for certain servers or components.
     pub policies: Arc<Policies>,
     /// Told how image pulls go on.
@@ -36,15 +39,9 @@ impl fmt::Debug for Containers {
 }
 
 impl Containers {
-    /// Runs an image with a message on its standard input; its standard output.
-    pub(super) async fn run(
-        &self,
-        image: &str,
-        arguments: &[String],
-        message: Vec<u8>,
-        time: Duration,
-    ) -> Result<Vec<u8>, String> {
-        let spec = ContainerSpec {
+    /// What is run for an image with arguments.
+    pub(super) fn spec(&self, image: &str, arguments: &[String]) -> ContainerSpec {
+        ContainerSpec {
             image: image.to_owned(),
             command: arguments.iter().map(Value::text).collect(),
             environment: Vec::new(),
@@ -55,9 +52,19 @@ impl Containers {
             labels: Vec::new(),
             resources: self.policies.holding(Who::default()).lowered(self.resources),
             security: SecurityProfile::default(),
-        };
-        self.permit(&spec)?;
-        self.runtime.prepare(image, &*self.progress).await.map_err(|error| error.to_string())?;
+        }
+    }
+
+    /// Runs it with a message on its standard input; its standard output. Says what decided about it.
+    pub(super) async fn run(
+        &self,
+        spec: ContainerSpec,
+        message: Vec<u8>,
+        time: Duration,
+        decided: &mut record::Decision,
+    ) -> Result<Vec<u8>, String> {
+        self.permit(&spec, decided)?;
+        self.runtime.prepare(&spec.image, &*self.progress).await.map_err(|error| error.to_string())?;
         let identity = Identity {
             session: self.session.clone(),
             server: "interceptor".to_owned(),
@@ -79,7 +86,7 @@ impl Containers {
     }
 
     /// Whether the policies allow it. It is what the operator wrote on the command line, and so its own envelope.
-    fn permit(&self, spec: &ContainerSpec) -> Result<(), String> {
+    fn permit(&self, spec: &ContainerSpec, decided: &mut record::Decision) -> Result<(), String> {
         let envelope = Envelope {
             image: spec.image.clone(),
             command: spec.command.clone(),
@@ -97,9 +104,11 @@ impl Containers {
             policies: &self.policies,
             mounted: &[],
         };
-        match judge(&case, spec).into_iter().find(|decision| !decision.is_allowed()) {
-            Some(denied) => Err(format!("a policy refuses the interceptor: {denied}")),
-            None => Ok(()),
+        let decisions = judge(&case, spec);
+        let denied = decisions.iter().find(|decision| !decision.is_allowed());
+        if let Some(telling) = denied.or_else(|| decisions.iter().find(|decision| decision.rule.is_some())) {
+            *decided = record::Decision::from(telling);
         }
+        denied.map_or(Ok(()), |denied| Err(format!("a policy refuses the interceptor: {denied}")))
     }
 }

@@ -9,27 +9,20 @@ use std::path::PathBuf;
 
 use provisioning_core::policy::{Decision, Kind, Limit, Policies, RuleRef, Who};
 use provisioning_core::text::one_line;
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::bindings::AllCapabilitiesPre;
+use super::contract::{Need, PACKAGE, VERSION, digest, need};
 use super::engine::Engine;
 use super::operation::State;
 use super::shape::{self, Unfolded};
 use super::{Limits, linking};
-use crate::policy::grants::{Grants, Interface};
+use crate::policy::grants::Grants;
 
-/// The package of the contract, as it stands in the names of interfaces.
-pub const PACKAGE: &str = "mcp-gateway:provisioning";
-/// The version of the contract that this host serves.
-pub const VERSION: &str = "0.1.0";
 /// The largest file that is read.
 const MAX_BYTES: u64 = 64 << 20;
-/// Interfaces that carry no authority and are always linked.
-const FREE: [&str; 3] = ["types", "values", "handles"];
-
 /// Where a component's bytes are.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -337,36 +330,6 @@ impl Compiled {
     }
 }
 
-/// What an import needs.
-pub(crate) enum Need {
-    /// It carries no authority.
-    Nothing,
-    /// The grant of an interface.
-    Interface(Interface),
-    /// The grant of a package of WASI.
-    Wasi(String),
-    /// This host does not have it.
-    NotOffered,
-}
-
-/// What the import with this full name needs.
-pub(crate) fn need(import: &str) -> Need {
-    if import.starts_with("wasi:") {
-        // The grant names the package: `wasi:io` for `wasi:io/streams@0.2.6`.
-        return Need::Wasi(import.split(['/', '@']).next().unwrap_or(import).to_owned());
-    }
-    let name =
-        import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('@'));
-    match name {
-        Some((name, VERSION)) if FREE.contains(&name) => Need::Nothing,
-        Some((name, VERSION)) => match Interface::ALL.into_iter().find(|interface| interface.name() == name) {
-            Some(interface) => Need::Interface(interface),
-            None => Need::NotOffered,
-        },
-        _ => Need::NotOffered,
-    }
-}
-
 fn check_grants(component: &str, imports: impl Iterator<Item = String>, grants: &Grants) -> Result<(), LoadError> {
     let (mut missing, mut remedy) = (Vec::new(), Vec::new());
     for import in imports {
@@ -393,15 +356,6 @@ fn check_grants(component: &str, imports: impl Iterator<Item = String>, grants: 
         component: component.to_owned(),
         missing: names(&missing),
         remedy: one_line(&remedy.join(","), SHOWN),
-    })
-}
-
-/// The SHA-256 of some bytes, in hexadecimal.
-pub fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }
 

@@ -16,7 +16,8 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings::mapping::ClusterMappingPre;
 use super::bindings::mapping::exports::mcp_gateway::provisioning::template_mapping::{Source as Kind, TemplateUse};
-use super::component::{Compiled, LoadError, MAPPING, PACKAGE, Source, VERSION, chain, names};
+use super::component::{Compiled, LoadError, MAPPING, Source, chain, names};
+use super::contract::{PACKAGE, VERSION};
 use super::engine::{Engine, TICK};
 use super::limiter::Growth;
 use super::operation::text;

@@ -6,7 +6,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Begun, ServerOptions, begin_session, surroundings};
+use provisioning_core::policy::patterns::Source;
+use provisioning_core::policy::{Decision, Policies, Who};
+use serde_json::{Map, Value as Json, json};
+
+use super::{Begun, ServerOptions, begin_recorded, surroundings};
+use crate::audit::text::Room;
+use crate::audit::{self, Audit, Call, Ending, record};
 use crate::capability::container_runtime::docker::legacy_volume::LegacyVolume;
 use crate::catalog::files::OwnFiles;
 use crate::lease::Reaper;
@@ -28,24 +34,38 @@ pub(super) fn is_wanted(options: &ServerOptions, own: &OwnFiles) -> bool {
     reads_own && (!names_servers || root.is_dir()) && FILES.iter().all(|file| !root.join(file).exists())
 }
 
-/// Takes the files over. Whatever goes wrong is said and no reason to stop. Returns the session if one was begun.
+/// Takes the files over. Whatever goes wrong with them is said and no reason to stop. Returns the session and its audit log
+/// if they were begun.
+///
+/// # Errors
+/// If the audit log cannot be kept where it was asked for.
 pub(super) async fn import(
     options: &ServerOptions,
     own: &OwnFiles,
     reaper: &Reaper,
     home: Option<PathBuf>,
-) -> Option<Begun> {
-    let root = own.root()?;
+    policies: &Policies,
+) -> anyhow::Result<Option<(Begun, Audit)>> {
+    let Some(root) = own.root() else { return Ok(None) };
     let around = surroundings(options.docker_context.clone(), home.clone());
     let volume = match LegacyVolume::find(&around, VOLUME).await {
-        Ok(volume) => volume?,
+        Ok(Some(volume)) => volume,
+        Ok(None) => return Ok(None),
         Err(error) => {
             tracing::debug!("cannot look for a configuration in the volume `{VOLUME}`: {error}");
-            return None;
+            return Ok(None);
         }
     };
-    let begun = begin_session(home.as_deref()).ok()?;
-    match volume.read(&FILES, reaper, Arc::clone(&begun.0)).await {
+    let (begun, audit) = begin_recorded(options, home.as_deref())?;
+    let mut recording = audit.own();
+    recording.enter(0, call);
+    let decision = policies.holding(Who::default()).mount(VOLUME, &Source::Volume(VOLUME), true);
+    let found = match decision.is_allowed() {
+        true => volume.read(&FILES, reaper, Arc::clone(&begun.0)).await.map_err(|error| error.to_string()),
+        false => Err(format!("a policy refuses to mount it: {decision}")),
+    };
+    recording.leave(Some(record::Decision::from(&decision)), || ending(&found, &decision));
+    match found {
         Ok(files) => {
             for (name, content) in files {
                 match write(root, &name, &content) {
@@ -61,7 +81,22 @@ pub(super) async fn import(
             root.display()
         ),
     }
-    Some(begun)
+    Ok(Some((begun, audit)))
+}
+
+/// What is recorded of the container that is made for it.
+fn call() -> Call {
+    let arguments =
+        [("volumes", json!([format!("read-only {VOLUME}")])), ("network", json!("none")), ("files", json!(FILES))];
+    let arguments: Map<String, Json> = arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Call { interface: audit::OWN, function: "import-configuration", arguments, acts: true }
+}
+
+fn ending(found: &Result<Vec<(String, Vec<u8>)>, String>, decision: &Decision) -> Ending {
+    match found {
+        Ok(files) => Ending { gave: Room::default().lines(files.iter().map(|(name, _)| name)), ..Ending::ok() },
+        Err(error) => Ending::failed(if decision.is_allowed() { "other" } else { "access-denied" }, error),
+    }
 }
 
 /// Writes a file that is not there yet, whole or not at all. It may hold credentials: only its owner can read it.

@@ -52,20 +52,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let left = (!loaded.files.is_empty()).then_some((&effect, loaded.files.len()));
     eprint!("{}", render::text(&path, "file", &subject.inspection, (&standing, "`--grant`"), left));
     let provisioner =
-        format!("{}/provisioner@{}", crate::sandbox::component::PACKAGE, crate::sandbox::component::VERSION);
+        format!("{}/provisioner@{}", crate::sandbox::contract::PACKAGE, crate::sandbox::contract::VERSION);
     ensure!(
         subject.inspection.exports.iter().any(|export| export.name == provisioner),
-        "`{path}` is no provisioner: it does not export `{provisioner}`"
+        "`{path}` is no provisioner: it does not export `{provisioner}`; build it for the world `docker-provisioner`"
     );
-    if !standing.can_run {
-        match standing.missing.is_empty() {
-            false => bail!(
-                "`{path}` imports what it is not granted; to allow it add `--grant {}`",
-                standing.missing.join(",")
-            ),
-            true => bail!("`{path}` imports what this gateway does not have; see `refused` above"),
-        }
-    }
+    ensure!(!standing.is_hopeless(), "`{path}` imports what this gateway does not have; see `refused` above");
+    ensure!(
+        standing.can_run,
+        "`{path}` imports what it is not granted; to allow it add `--grant {}`",
+        standing.missing.join(",")
+    );
     let store = store()?;
     if let Some(before) = store.lock()?.provisioners.get(&name) {
         // What was installed may have been damaged since; that is no reason not to replace it.

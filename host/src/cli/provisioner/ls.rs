@@ -10,7 +10,7 @@ use super::super::assemble::{home, policies};
 use super::{BUILT_IN, Format, built_in, short, store};
 use crate::policy::effect::Effect;
 use crate::policy::grants::Grants;
-use crate::sandbox::component::digest;
+use crate::sandbox::contract::digest;
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {

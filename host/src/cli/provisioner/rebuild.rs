@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::Status;
 use super::Format;
 use crate::builtin;
-use crate::sandbox::component::digest;
+use crate::sandbox::contract::digest;
 
 // The very code that built them: a copy of it could drift.
 #[path = "../../../build/guests.rs"]

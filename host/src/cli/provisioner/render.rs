@@ -72,12 +72,15 @@ pub(super) fn text(
         },
     );
 
-    grants(&mut out, standing, granted_by);
+    grants(&mut out, of, standing, granted_by);
     if let Some((effect, files)) = left {
         policies(&mut out, effect, files);
     }
 
     out.push_str("\nWhat it offers to the gateway: its exports\n");
+    if of.exports.is_empty() {
+        out.push_str("  nothing\n");
+    }
     for export in &of.exports {
         let _ = writeln!(out, "  {}", export.name);
         functions(&mut out, &export.functions);
@@ -95,17 +98,18 @@ fn worlds(out: &mut String, of: &Inspection) {
     match &of.wit {
         Err(reason) => paragraph(out, "  fits      unknown: ", reason),
         Ok(_) => {
-            let _ = writeln!(out, "  fits      no world of the contract, so it cannot be used as a provisioner:");
-            for fit in &of.worlds {
-                for problem in &fit.problems {
-                    paragraph(out, &format!("            {}: ", fit.world), problem);
-                }
+            let so = if of.is_called() { "" } else { ", so it cannot be used as a provisioner" };
+            let _ = writeln!(out, "  fits      no world of the contract{so}:");
+            // The one that it is nearest to. What is wrong with the others is mostly the same.
+            let nearest = of.worlds.iter().min_by_key(|fit| fit.problems.len());
+            for (world, problem) in nearest.iter().flat_map(|fit| fit.problems.iter().map(|it| (&fit.world, it))) {
+                paragraph(out, &format!("            {world}: "), problem);
             }
         }
     }
 }
 
-fn grants(out: &mut String, standing: &Standing, granted_by: &str) {
+fn grants(out: &mut String, of: &Inspection, standing: &Standing, granted_by: &str) {
     let _ = writeln!(out, "\nWhat it is granted (by {granted_by})");
     let mut line = |name: &str, items: &[String], otherwise: &str| {
         let text = if items.is_empty() { otherwise.to_owned() } else { items.join(", ") };
@@ -121,10 +125,14 @@ fn grants(out: &mut String, standing: &Standing, granted_by: &str) {
         &standing.beyond_the_entry,
         "nothing: it stays within what each catalog entry allows",
     );
-    let verdict = match (standing.can_run, standing.missing.is_empty()) {
-        (true, _) => "with these grants it can run".to_owned(),
-        (false, false) => format!("it will not run; to allow it add `--grant {}`", standing.missing.join(",")),
-        (false, true) => "it will not run: it imports what this gateway does not have".to_owned(),
+    let verdict = if !of.is_called() {
+        "no grant makes it a provisioner: it exports nothing that the gateway would call".to_owned()
+    } else if standing.is_hopeless() {
+        "no grant makes it run: it imports what this gateway does not have".to_owned()
+    } else if standing.can_run {
+        "with these grants it can run".to_owned()
+    } else {
+        format!("it will not run; to allow it add `--grant {}`", standing.missing.join(","))
     };
     // Not broken into lines: what is in it is to be copied.
     let _ = writeln!(out, "  so                  {verdict}");
@@ -198,10 +206,17 @@ pub(super) fn difference(first: (&str, &Inspection), second: (&str, &Inspection)
             return;
         }
         let _ = writeln!(out, "{title}");
-        for change in changes {
+        let mut changes = changes.iter().peekable();
+        while let Some(change) = changes.next() {
             let risk = change.risk.map(|risk| format!("{:8}", risk.name())).unwrap_or_default();
-            let function = change.function.as_ref().map(|function| format!(" {function}")).unwrap_or_default();
-            let _ = writeln!(out, "  {risk}{}{function}", change.name);
+            let mut function = change.function.as_ref().map(|function| format!(" {function}")).unwrap_or_default();
+            // Names of types come by the dozen, and reach nothing.
+            while type_of(change).is_some()
+                && let Some(more) = changes.next_if(|more| more.name == change.name && type_of(more).is_some())
+            {
+                function += &format!(", {}", type_of(more).unwrap_or_default());
+            }
+            paragraph(&mut out, &format!("  {risk}"), &format!("{}{function}", change.name));
             if let Some((before, after)) = &change.types {
                 paragraph(&mut out, "            was ", before);
                 paragraph(&mut out, "            is  ", after);
@@ -224,6 +239,11 @@ pub(super) fn difference(first: (&str, &Inspection), second: (&str, &Inspection)
         out.push_str("it wants nothing new; its code is different\n");
     }
     out
+}
+
+/// The name of the type that a change is about, if it is about one.
+fn type_of(change: &Change) -> Option<&str> {
+    change.function.as_deref()?.strip_prefix("type ")
 }
 
 fn inside(of: &Inspection) -> String {

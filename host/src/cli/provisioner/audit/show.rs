@@ -30,9 +30,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let directory = arguments.place.directory()?;
     let records = Records::open(&directory, arguments.wanted.filter())?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut show = |found: &Found| match arguments.format {
-        Format::Text => out.write_all(text(&found.record).as_bytes()),
-        Format::Json => writeln!(out, "{}", found.line),
+    let mut count = 0_u64;
+    let mut show = |found: &Found| {
+        count += 1;
+        match arguments.format {
+            Format::Text => out.write_all(text(&found.record).as_bytes()),
+            Format::Json => writeln!(out, "{}", found.line),
+        }
     };
     let done = match arguments.last {
         None => records.into_iter().try_for_each(|found| show(&found)),
@@ -47,6 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
             last.iter().try_for_each(show)
         }
     };
+    if count == 0 && arguments.format == Format::Text {
+        eprintln!("nothing like that was recorded");
+    }
     match done.and_then(|()| out.flush()) {
         // `| head` has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Status::Success),

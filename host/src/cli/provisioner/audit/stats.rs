@@ -67,6 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         stats.add(&found.record);
     }
     match arguments.format {
+        Format::Text if stats.sessions.is_empty() => println!("nothing was recorded"),
         Format::Text => print!("{}", stats.text()),
         Format::Json => println!("{}", serde_json::to_string_pretty(&stats.document())?),
     }
