@@ -35,7 +35,7 @@ fuzz TARGET SECONDS='300':
         -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048 -max_len=20000 fuzz/corpus/{{TARGET}} \
         $([ {{TARGET}} = catalog ] && echo tests/fixtures/catalog/generated tests/fixtures/catalogs)
 
-# Measure what docs/performance.md is about, in an optimised build: parts (sandbox audit policy inspect start calls fresh memory), --quick
+# Measure what docs/performance.md is about, in an optimised build: parts (sandbox audit policy inspect start calls fresh kubernetes memory), --quick; kubernetes needs KUBECONFIG
 bench *ARGUMENTS:
     cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
 

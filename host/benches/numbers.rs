@@ -1,6 +1,6 @@
 //! The figures that the gateway is held to, measured in one run: what the sandbox, the audit log and policies cost,
 //! how long a component takes to inspect, how fast the gateway answers after its start, what it adds to a call, what a
-//! fresh container costs beside the engine's own floor, and memory.
+//! fresh container costs beside the engine's own floor and a pod beside the cluster's, and memory.
 //!
 //! `just bench` runs all parts; `just bench calls memory` only these, `--quick` with three samples of each. What is
 //! compared is measured in turns, so that both meet the same noise. Only a wrong result is a failure, never a slow one.
@@ -20,6 +20,10 @@ mod audit;
 mod calls;
 #[path = "numbers/client.rs"]
 mod client;
+#[path = "numbers/cluster.rs"]
+mod cluster;
+#[path = "numbers/direct.rs"]
+mod direct;
 #[path = "numbers/engine.rs"]
 mod engine;
 #[path = "numbers/fresh.rs"]
@@ -28,12 +32,18 @@ mod fresh;
 mod gateway;
 #[path = "numbers/inspect.rs"]
 mod inspect;
+#[path = "numbers/kubernetes.rs"]
+mod kubernetes;
 #[path = "numbers/memory.rs"]
 mod memory;
 #[path = "numbers/policy.rs"]
 mod policy;
+#[path = "numbers/registry.rs"]
+mod registry;
 #[path = "numbers/report.rs"]
 mod report;
+#[path = "numbers/requests.rs"]
+mod requests;
 #[path = "numbers/sandbox.rs"]
 mod sandbox;
 #[path = "numbers/start.rs"]
@@ -45,7 +55,7 @@ use anyhow::{Context as _, bail};
 
 use engine::Engine;
 
-const PARTS: [&str; 8] = ["sandbox", "audit", "policy", "inspect", "start", "calls", "fresh", "memory"];
+const PARTS: [&str; 9] = ["sandbox", "audit", "policy", "inspect", "start", "calls", "fresh", "kubernetes", "memory"];
 
 /// How many samples are taken.
 #[derive(Clone, Copy)]
@@ -119,6 +129,9 @@ fn run() -> anyhow::Result<()> {
             }
             if wanted("fresh") {
                 fresh::measure(effort, &engine).await.context("fresh")?;
+            }
+            if wanted("kubernetes") {
+                kubernetes::measure(effort, &engine).await.context("kubernetes")?;
             }
             if wanted("memory") {
                 memory::measure(effort).await.context("memory")?;

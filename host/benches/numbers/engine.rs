@@ -5,19 +5,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CommitContainerOptionsBuilder, CreateContainerOptionsBuilder,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, StartContainerOptions,
+    ListContainersOptionsBuilder, PushImageOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
+    StartContainerOptions, TagImageOptionsBuilder,
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_util::io::StreamReader;
 
 use super::client::Client;
 
 /// The image of the smallest server there is.
 pub(crate) const TINY: &str = "docker-mcp-bench/tiny:1";
+/// The image of the smallest tool: it writes its arguments.
+pub(crate) const ECHO: &str = "docker-mcp-bench/echo:1";
 /// A real server.
 pub(crate) const EVERYTHING: &str = "mcp-test/everything:1";
 const BUSYBOX: &str = "mcp-test/busybox:1";
@@ -56,7 +60,7 @@ pub(crate) struct Direct {
 }
 
 impl Engine {
-    /// Connects and makes the tiny server's image.
+    /// Connects and makes the images of the tiny server and the smallest tool.
     pub(crate) async fn find() -> anyhow::Result<Self> {
         let docker = Docker::connect_with_defaults().context("no Docker Engine")?;
         docker.ping().await.context("no Docker Engine answers; start one with `just engine`")?;
@@ -65,23 +69,40 @@ impl Engine {
             found.with_context(|| format!("image `{image}` is missing; make it with `just images`"))?;
         }
         let engine = Self { docker };
-        engine.make_tiny().await.context("cannot make the image of the tiny server")?;
+        engine.make(TINY, &["/bin/sh", "-c", SERVER]).await.context("cannot make the image of the tiny server")?;
+        engine.make(ECHO, &["/bin/echo"]).await.context("cannot make the image of the smallest tool")?;
         Ok(engine)
     }
 
-    async fn make_tiny(&self) -> anyhow::Result<()> {
+    async fn make(&self, image: &str, entrypoint: &[&str]) -> anyhow::Result<()> {
         let body = ContainerCreateBody { image: Some(BUSYBOX.to_owned()), ..ContainerCreateBody::default() };
         let name = format!("docker-mcp-bench-image-{}", std::process::id());
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         self.docker.create_container(Some(options), body).await?;
-        let (repository, tag) = TINY.split_once(':').unwrap_or((TINY, "latest"));
+        let (repository, tag) = image.split_once(':').unwrap_or((image, "latest"));
         let options = CommitContainerOptionsBuilder::default().container(&name).repo(repository).tag(tag).build();
-        let entrypoint = ["/bin/sh", "-c", SERVER].map(str::to_owned).to_vec();
+        let entrypoint = entrypoint.iter().map(|&text| text.to_owned()).collect();
         let config = ContainerConfig { entrypoint: Some(entrypoint), ..ContainerConfig::default() };
         let committed = self.docker.commit_container(options, config).await;
         self.remove(&name).await?;
         committed?;
         Ok(())
+    }
+
+    /// Pushes an image to a registry. Gives its reference there.
+    pub(crate) async fn push(&self, image: &str, registry: &str) -> anyhow::Result<String> {
+        let (name, tag) = image.split_once(':').unwrap_or((image, "latest"));
+        let repository = format!("{registry}/{name}");
+        let options = TagImageOptionsBuilder::default().repo(&repository).tag(tag).build();
+        self.docker.tag_image(image, Some(options)).await?;
+        let options = PushImageOptionsBuilder::default().tag(tag).build();
+        let reference = format!("{repository}:{tag}");
+        let nobody = DockerCredentials::default();
+        let pushed =
+            self.docker.push_image(&repository, Some(options), Some(nobody)).try_for_each(async |_| Ok(())).await;
+        self.docker.remove_image(&reference, None::<RemoveImageOptions>, None).await?;
+        pushed.with_context(|| format!("cannot push `{reference}`"))?;
+        Ok(reference)
     }
 
     /// Creates, attaches, starts and greets with the limits and hardening that the gateway gives.
@@ -155,8 +176,10 @@ impl Engine {
 
     /// Removes what was made for the measurements.
     pub(crate) async fn finish(&self) {
-        if let Err(error) = self.docker.remove_image(TINY, None::<RemoveImageOptions>, None).await {
-            eprintln!("cannot remove the image `{TINY}`: {error}");
+        for image in [TINY, ECHO] {
+            if let Err(error) = self.docker.remove_image(image, None::<RemoveImageOptions>, None).await {
+                eprintln!("cannot remove the image `{image}`: {error}");
+            }
         }
     }
 }
