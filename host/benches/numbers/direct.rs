@@ -136,7 +136,8 @@ impl Direct {
         Ok(time)
     }
 
-    /// A pod with a name of its own, and a watch over it that is open already.
+    /// A pod with a name of its own, a watch over it that is open already, and a connection for what comes next: the watch
+    /// keeps the one that it is on.
     async fn named(&self, template: &Pod) -> anyhow::Result<(Pod, String, Events)> {
         let mut random = [0; 4];
         getrandom::fill(&mut random)?;
@@ -145,6 +146,7 @@ impl Direct {
         pod.metadata.name = Some(name.clone());
         let params = WatchParams::default().fields(&format!("metadata.name={name}"));
         let events = self.pods.watch(&params, "0").await?;
+        ensure!(self.pods.get_opt(&name).await?.is_none(), "there is a pod `{name}` already");
         Ok((pod, name, Box::pin(events)))
     }
 

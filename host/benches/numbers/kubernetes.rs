@@ -44,6 +44,7 @@ async fn on(effort: Effort, engine: &Engine, cluster: &Cluster) -> anyhow::Resul
     let warm = session().await?;
     let (_, server_pod) = direct::caught(cluster, start(&warm).boxed()).await?;
     let (_, tool_pod) = direct::caught(cluster, warm.run().boxed()).await?;
+    warm.rest().await?;
     let direct = Direct::new(cluster, server_pod, tool_pod).await?;
     cluster.settle().await?;
 
