@@ -206,7 +206,6 @@ pub(super) fn difference(first: (&str, &Inspection), second: (&str, &Inspection)
             return;
         }
         let _ = writeln!(out, "{title}");
-        let type_of = |change: &Change| change.function.as_deref().and_then(|name| name.strip_prefix("type "));
         let mut changes = changes.iter().peekable();
         while let Some(change) = changes.next() {
             let risk = change.risk.map(|risk| format!("{:8}", risk.name())).unwrap_or_default();
@@ -240,6 +239,11 @@ pub(super) fn difference(first: (&str, &Inspection), second: (&str, &Inspection)
         out.push_str("it wants nothing new; its code is different\n");
     }
     out
+}
+
+/// The name of the type that a change is about, if it is about one.
+fn type_of(change: &Change) -> Option<&str> {
+    change.function.as_deref()?.strip_prefix("type ")
 }
 
 fn inside(of: &Inspection) -> String {
