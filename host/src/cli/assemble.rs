@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use provisioning_core::policy::Policies;
 
 use super::cluster::{Provider, Providers};
 use super::options::ServerOptions;
@@ -194,14 +195,43 @@ pub(crate) async fn assemble_observed(
     // First of all: without a policy that can be trusted nothing may happen.
     let policies = Arc::new(policies(&options.policy, home.as_deref())?.policies);
     let providers = cluster::providers(options)?;
-    let in_cluster = |provider: fn(&Providers) -> Provider| {
-        providers.as_ref().is_some_and(|providers| provider(providers) == Provider::Cluster)
-    };
     let own = OwnFiles::of_home(home.as_deref());
     let mut imported = None;
     if matches!(mode, Mode::Real(_)) && providers.is_none() && legacy::is_wanted(options, &own) {
         imported = legacy::import(options, &own, &reaper, home.clone(), &policies).await?;
     }
+    let begun_early = imported.as_ref().map(|(_, audit)| audit.clone());
+    let before = Before { home, policies, providers, own, imported };
+    let assembled = assemble_after(before, options, mode, reaper, observers).await;
+    // What was done is in the log, whatever comes to nothing afterwards.
+    if let (Err(_), Some(audit)) = (&assembled, begun_early)
+        && let Err(error) = audit.close(AUDIT_END).await
+    {
+        tracing::warn!("{error}");
+    }
+    assembled
+}
+
+/// What is known before anything is read that an import may have made.
+struct Before {
+    home: Option<PathBuf>,
+    policies: Arc<Policies>,
+    providers: Option<Providers>,
+    own: OwnFiles,
+    imported: Option<(Begun, Audit)>,
+}
+
+async fn assemble_after(
+    before: Before,
+    options: &ServerOptions,
+    mode: Mode,
+    reaper: Reaper,
+    observers: Observers,
+) -> anyhow::Result<Assembled> {
+    let Before { home, policies, providers, own, imported } = before;
+    let in_cluster = |provider: fn(&Providers) -> Provider| {
+        providers.as_ref().is_some_and(|providers| provider(providers) == Provider::Cluster)
+    };
     let mut secrets: Arc<dyn SecretStore> = match in_cluster(|providers| providers.secrets) {
         true => Arc::new(NoSecrets),
         false => {
