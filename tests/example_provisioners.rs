@@ -166,7 +166,14 @@ async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root(
     let commands = blocks("writing-a-provisioner.md", "sh");
     let commands = commands.iter().find_map(|block| block.split_once("hardened-provisioner/build.sh\n")).unwrap().1;
     let setup = Setup::new();
-    run(shell(commands).current_dir(&place).env("HOME", setup.directory.path()));
+    let (diff, plan) = commands.split_once('\n').unwrap();
+    let diff = shell(diff).current_dir(&place).env("HOME", setup.directory.path()).output().unwrap();
+    let shown = String::from_utf8(diff.stdout).unwrap();
+    // The one thing that the guide names.
+    let (_, more) = shown.split_once("wants more\n").unwrap();
+    assert_eq!(more.trim(), "high    mcp-gateway:provisioning/container-runtime@0.1.0 stop", "{shown}");
+    assert_eq!(diff.status.code(), Some(3));
+    run(shell(plan).current_dir(&place).env("HOME", setup.directory.path()));
 
     // The mirror's copy of the image.
     run(Command::new("docker").args(["tag", "mcp-test/time:1", &format!("{MIRROR}/mcp-test/time:1")]));
