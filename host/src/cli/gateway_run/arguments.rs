@@ -146,6 +146,11 @@ struct Absent {
 }
 
 impl Arguments {
+    /// Whether there is just one client, on the standard streams.
+    pub(in crate::cli) fn has_one_client(&self) -> bool {
+        self.clients.transport == Transport::Stdio
+    }
+
     /// Refuses what cannot be honoured, and warns of what has no effect.
     ///
     /// # Errors
