@@ -219,7 +219,7 @@ async fn a_container_that_somebody_else_removed_is_released_without_fuss() {
     let began = Instant::now();
     drop(running);
     subject.expect_nothing_left().await;
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 /// The gateway's part of the next test: runs in a container and starts a server, whose networks it prints.

@@ -207,7 +207,7 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
         let began = Instant::now();
         let error = within(runtime.start(request)).await.unwrap_err().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}: {words:?}");
-        assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}: {error}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(40), "it took {:?}: {error}", began.elapsed());
     }
     expect_nothing_left(&cluster, &reaper).await;
 

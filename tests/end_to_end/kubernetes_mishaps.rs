@@ -39,7 +39,7 @@ async fn a_server_that_never_answers_is_given_up_in_time_leaves_no_pod_and_holds
     let tools = gateway.tools().await;
     assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
     until("the server should be given up", async || gateway.log().contains("did not finish the MCP handshake")).await;
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert!(gateway.log().contains(&setup.name("mute")), "{}", gateway.log());
     cluster.wait_for_pods(0).await;
     assert!(gateway.close().await.success());
