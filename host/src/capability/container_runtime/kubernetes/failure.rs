@@ -15,7 +15,7 @@ pub(super) enum State {
     Coming(&'static str),
     /// No node will have it at the moment, for this reason.
     Unschedulable(String),
-    /// The kubelet does not find an object that was made just now.
+    /// The kubelet does not find an object that was made just now, or cannot look, and tries again.
     NotSeenYet(RuntimeError),
     /// Its container runs.
     Running,
@@ -156,6 +156,11 @@ fn of_configuration(message: &str, own: &str) -> State {
             "{kind} `{name}` in namespace `{namespace}` has no key `{key}`; add it with `{tool}`"
         )));
     }
+    // A kubelet with much to do gives its caches a second and tries again.
+    if lower.contains("failed to sync") && lower.contains("cache") {
+        let text = format!("the node cannot get {kind}s from the API server: {message}");
+        return State::NotSeenYet(RuntimeError::Engine(text));
+    }
     if lower.contains("not found") {
         let name = message.split('"').nth(1).unwrap_or_default();
         if name == own {
@@ -232,7 +237,13 @@ mod tests {
         }
         assert!(matches!(waiting("ContainerCreating", ""), State::Coming(_)));
         assert!(matches!(waiting("PodInitializing", ""), State::Coming(_)));
-        assert!(matches!(waiting("CreateContainerConfigError", "secret \"mcp-x\" not found"), State::NotSeenYet(_)));
+        for passing in [
+            "secret \"mcp-x\" not found",
+            "failed to sync secret cache: timed out waiting for the condition",
+            "failed to sync configmap cache: timed out waiting for the condition",
+        ] {
+            assert!(matches!(waiting("CreateContainerConfigError", passing), State::NotSeenYet(_)), "{passing}");
+        }
     }
 
     #[test]
