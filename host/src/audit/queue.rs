@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 
 use super::chain::Head;
 
-/// How many records wait at most. Each is bounded in size.
+/// How many records wait at most.
 const CAPACITY: usize = 8192;
+/// How many bytes they have at most together: what a component can make the gateway hold.
+const BYTES: usize = 16 << 20;
 /// How many make the writer begin at once.
 const PLENTY: usize = 1024;
 /// How long the writer lets records gather, so that it wakes up ten times a second at most.
@@ -80,13 +82,13 @@ impl Queue {
         // After the first that does not fit none does, until the writer has taken what there is: what is lost is then
         // in one place.
         let count = state.records.ends.len() + 1;
-        if state.lost > 0 || count > CAPACITY || record.is_empty() {
+        let bytes = state.records.bytes.len() + record.len();
+        if state.lost > 0 || count > CAPACITY || bytes > BYTES || record.is_empty() {
             state.lost += 1;
             return;
         }
         state.records.bytes.extend_from_slice(record);
-        let end = state.records.bytes.len();
-        state.records.ends.push((at, end));
+        state.records.ends.push((at, bytes));
         let wake = (state.is_asleep && count == 1) || count == PLENTY;
         drop(state);
         if wake {
@@ -160,6 +162,15 @@ mod tests {
         push(&queue);
         let batch = queue.take(None);
         assert_eq!((batch.records().count(), batch.lost, batch.is_last), (1, 0, true));
+    }
+
+    #[test]
+    fn large_records_do_not_pile_up() {
+        let queue = Queue::default();
+        let record = vec![b'{'; 1 << 20];
+        (0..20).for_each(|_| queue.push(SystemTime::UNIX_EPOCH, &record));
+        let batch = queue.take(None);
+        assert_eq!((batch.records().count(), batch.lost), (16, 4));
     }
 
     #[test]
