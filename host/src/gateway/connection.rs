@@ -75,6 +75,9 @@ pub(crate) enum Closed {
     /// The server wrote a line that is too long.
     #[error("sent a message of more than 16 MiB; ask it for less at once")]
     TooLong,
+    /// Its output broke off, which says nothing of the server itself.
+    #[error("cannot be read from any more: {0}")]
+    Failed(String),
     /// The transport failed.
     #[error("{0}")]
     Transport(String),
@@ -463,7 +466,7 @@ async fn read_messages(shared: &Shared, stdout: impl AsyncRead + Unpin) -> Close
                 }
             }
             Line::TooLong => return Closed::TooLong,
-            Line::Failed(reason) => return Closed::Transport(reason),
+            Line::Failed(reason) => return Closed::Failed(reason),
             Line::End => {
                 let garbage = shared.table().garbage.clone();
                 return garbage.map_or(Closed::Ended, Closed::Garbage);

@@ -198,6 +198,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_that_fails_is_told_from_one_that_ends() {
+        let failing = tokio_util::io::StreamReader::new(futures::stream::iter([
+            Ok(&b"{\"a\":1}\n{\"b\""[..]),
+            Err(std::io::Error::other("it broke")),
+        ]));
+        let mut lines = LineReader::new(failing, TooLong::Fail);
+        assert_eq!(lines.next().await, Line::Message(json!({"a": 1})));
+        assert_eq!(lines.next().await, Line::Failed("it broke".to_owned()));
+    }
+
+    #[tokio::test]
     async fn a_line_that_never_ends_is_given_up() {
         let mut lines = LineReader::new(tokio::io::BufReader::new(tokio::io::repeat(b'x')), TooLong::Fail);
         assert_eq!(lines.next().await, Line::TooLong);
