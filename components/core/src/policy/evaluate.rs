@@ -46,7 +46,7 @@ struct Question<'a, P> {
     /// The key of the lists in a file, for the remedy.
     key: &'static str,
     /// What to add to an `allow` list.
-    entry: String,
+    entry: &'a dyn Fn() -> String,
     covers: &'a dyn Fn(&P) -> bool,
     /// For `deny`: whether the pattern may mean what is asked for.
     touches: &'a dyn Fn(&P) -> bool,
@@ -88,7 +88,8 @@ impl Policy {
                 let rule = self.at(line, name);
                 let reason = format!(
                     "is in no `{}.allow` that holds here, such as that of {rule}; add `{}` there to allow it",
-                    question.key, question.entry
+                    question.key,
+                    (question.entry)()
                 );
                 Err(Decision::denied(question.subject.clone(), Some(rule), reason))
             }
@@ -107,7 +108,7 @@ impl Policies {
         let question = Question {
             subject: Subject::new(SubjectKind::Server, server),
             key: "servers",
-            entry: server.to_owned(),
+            entry: &|| server.to_owned(),
             covers: &|pattern: &super::glob::NamePattern| pattern.covers(server, None),
             touches: &|pattern| pattern.covers(server, None),
         };
@@ -235,16 +236,16 @@ pub struct Holding<'a> {
 }
 
 impl Holding<'_> {
-    fn ask<P: Display>(&self, question: &Question<'_, P>, lists: fn(&Rule) -> &Lists<P>) -> Decision {
+    fn ask<P: Display>(&self, question: Question<'_, P>, lists: fn(&Rule) -> &Lists<P>) -> Decision {
         let mut rule = None;
         for (policy, rules) in &self.files {
             let applicable = rules.iter();
-            match policy.ask(question, applicable.map(|rule| (&rule.name, lists(rule)))) {
+            match policy.ask(&question, applicable.map(|rule| (&rule.name, lists(rule)))) {
                 Ok(allowed) => rule = rule.or(allowed),
                 Err(denied) => return denied,
             }
         }
-        Decision::allowed(question.subject.clone(), rule)
+        Decision::allowed(question.subject, rule)
     }
 
     /// Whether any rule that holds here has lists of a kind.
@@ -267,11 +268,11 @@ impl Holding<'_> {
                 let question = Question {
                     subject: Subject::new(SubjectKind::Image, image.to_string()),
                     key: "images",
-                    entry: image.to_string(),
+                    entry: &|| image.to_string(),
                     covers: &|pattern: &super::patterns::ImagePattern| pattern.covers(&image),
                     touches: &|pattern| pattern.touches(&image),
                 };
-                self.ask(&question, |rule| &rule.images)
+                self.ask(question, |rule| &rule.images)
             }
             Err(reason) => self.unknown(
                 Subject::new(SubjectKind::Image, text),
@@ -300,11 +301,11 @@ impl Holding<'_> {
         let question = Question {
             subject: Subject::new(kind, name),
             key,
-            entry: name.to_owned(),
+            entry: &|| name.to_owned(),
             covers: &|pattern: &super::glob::NamePattern| pattern.covers(name, self.who.server),
             touches: &|pattern| pattern.covers(name, self.who.server),
         };
-        self.ask(&question, lists)
+        self.ask(question, lists)
     }
 
     /// Whether a secret may be used.
@@ -340,11 +341,11 @@ impl Holding<'_> {
         let question = Question {
             subject: Subject::new(SubjectKind::Config, path),
             key: "config",
-            entry: path.to_owned(),
+            entry: &|| path.to_owned(),
             covers: &|pattern: &super::glob::SubtreePattern| pattern.covers(path, self.who.server),
             touches: &|pattern| pattern.touches(path, self.who.server),
         };
-        self.ask(&question, |rule| &rule.config)
+        self.ask(question, |rule| &rule.config)
     }
 
     /// Decides about everything private that is in some values: secrets by name and configuration by path, each once.
@@ -382,11 +383,11 @@ impl Holding<'_> {
                 let question = Question {
                     subject,
                     key: "hosts",
-                    entry: shown,
+                    entry: &|| shown.clone(),
                     covers: &|pattern: &super::patterns::HostPattern| pattern.covers(&host, port),
                     touches: &|pattern| pattern.touches(&host, port),
                 };
-                self.ask(&question, |rule| &rule.hosts)
+                self.ask(question, |rule| &rule.hosts)
             }
             Err(error) if self.speaks(|rule| &rule.hosts) => {
                 let reason = format!("cannot be judged by the rules about hosts: {}", error.reason);
@@ -412,11 +413,11 @@ impl Holding<'_> {
         let question = Question {
             subject: Subject::new(SubjectKind::Host, "*"),
             key: "hosts",
-            entry: "*".to_owned(),
+            entry: &|| "*".to_owned(),
             covers: &super::patterns::HostPattern::is_everything,
             touches: &|_| true,
         };
-        self.ask(&question, |rule| &rule.hosts)
+        self.ask(question, |rule| &rule.hosts)
     }
 
     /// Whether something may be mounted. `subject` is how it may be shown.
@@ -424,7 +425,7 @@ impl Holding<'_> {
         let question = Question {
             subject: Subject::new(SubjectKind::Mount, subject),
             key: "mounts",
-            entry: match source {
+            entry: &|| match source {
                 Source::Volume(name) => format!("volume:{name}"),
                 // The path may come from configuration, which is shown to nobody.
                 Source::Path(_) => "/path/of/its/source".to_owned(),
@@ -432,7 +433,7 @@ impl Holding<'_> {
             covers: &|pattern: &super::patterns::MountPattern| pattern.covers(source, read_only, self.who.server),
             touches: &|pattern| pattern.touches(source, self.who.server),
         };
-        self.ask(&question, |rule| &rule.mounts)
+        self.ask(question, |rule| &rule.mounts)
     }
 
     /// Decides about a mount whose source is not known here.

@@ -9,6 +9,7 @@
 //!
 //! In names and subtrees `{server}` stands for the name of the server that is asked for.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,10 +36,10 @@ impl PatternError {
     }
 }
 
-/// One character of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One piece of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
-    Character(char),
+    Text(Box<str>),
     /// Any run of characters.
     Any,
     /// The server's name.
@@ -49,74 +50,52 @@ const SERVER: &str = "{server}";
 
 fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if let Some(after) = rest.strip_prefix(SERVER) {
-            tokens.push(Token::Server);
-            rest = after;
-            continue;
+    for (index, between) in text.split(SERVER).enumerate() {
+        tokens.extend((index > 0).then_some(Token::Server));
+        for (index, plain) in between.split('*').enumerate() {
+            tokens.extend((index > 0).then_some(Token::Any));
+            tokens.extend((!plain.is_empty()).then(|| Token::Text(plain.into())));
         }
-        tokens.push(if first == '*' { Token::Any } else { Token::Character(first) });
-        rest = rest.get(first.len_utf8()..).unwrap_or_default();
     }
     tokens
 }
 
-/// Puts the server's name in, as plain characters.
-fn expand(tokens: &[Token], server: impl Iterator<Item = char> + Clone) -> Vec<Token> {
-    let mut expanded = Vec::with_capacity(tokens.len());
-    for token in tokens {
-        match token {
-            Token::Server => expanded.extend(server.clone().map(Token::Character)),
-            other => expanded.push(*other),
-        }
-    }
-    expanded
-}
-
 /// Whether the tokens cover the whole text. Goes back to the last `*` only, so that the time is at most the product
-/// of the lengths.
-fn covers(tokens: &[Token], text: &str) -> bool {
+/// of the lengths. A pattern about the server covers nothing where there is none.
+fn covers(tokens: &[Token], text: &str, server: Option<&str>) -> bool {
     let mut pattern = tokens;
     let mut rest = text;
     let mut again: Option<(&[Token], &str)> = None;
     loop {
-        match (pattern.split_first(), rest.chars().next()) {
-            (None, None) => return true,
-            (Some((Token::Any, after)), _) => {
+        let next = match pattern.split_first() {
+            None if rest.is_empty() => return true,
+            None => None,
+            Some((Token::Any, after)) => {
                 again = Some((after, rest));
-                pattern = after;
+                Some((after, rest))
             }
-            (Some((Token::Character(wanted), after)), Some(found)) if *wanted == found => {
-                pattern = after;
-                rest = rest.get(found.len_utf8()..).unwrap_or_default();
+            Some((Token::Text(wanted), after)) => rest.strip_prefix(&**wanted).map(|rest| (after, rest)),
+            Some((Token::Server, after)) => {
+                let Some(server) = server else { return false };
+                rest.strip_prefix(server).map(|rest| (after, rest))
             }
-            _ => {
-                let Some((after, from)) = again else { return false };
-                let Some(skipped) = from.chars().next() else { return false };
-                let from = from.get(skipped.len_utf8()..).unwrap_or_default();
-                again = Some((after, from));
-                (pattern, rest) = (after, from);
-            }
+        };
+        let next = next.or_else(|| {
+            let (after, from) = again?;
+            let from = from.get(from.chars().next()?.len_utf8()..)?;
+            again = Some((after, from));
+            Some((after, from))
+        });
+        match next {
+            Some(next) => (pattern, rest) = next,
+            None => return false,
         }
     }
 }
 
-fn covers_for(tokens: &[Token], text: &str, server: Option<impl Iterator<Item = char> + Clone>) -> bool {
-    if !tokens.contains(&Token::Server) {
-        return covers(tokens, text);
-    }
-    // A pattern about the server covers nothing where there is none.
-    let Some(server) = server else { return false };
-    match tokens {
-        [Token::Server] => text.chars().eq(server),
-        tokens => covers(&expand(tokens, server), text),
-    }
-}
-
 /// A server's name as templates write it.
-fn section(server: &str) -> impl Iterator<Item = char> + Clone {
-    server.chars().map(|character| if character == '.' { '_' } else { character })
+fn section(server: &str) -> Cow<'_, str> {
+    if server.contains('.') { server.replace('.', "_").into() } else { server.into() }
 }
 
 fn check(text: &str) -> Result<(), PatternError> {
@@ -145,7 +124,7 @@ pub struct NamePattern {
 impl NamePattern {
     /// Whether it covers a name; `server` is the one that is asked for.
     pub fn covers(&self, name: &str, server: Option<&str>) -> bool {
-        covers_for(&self.tokens, name, server.map(str::chars))
+        covers(&self.tokens, name, server)
     }
 
     /// Whether it has a `*`.
@@ -176,12 +155,15 @@ pub struct SubtreePattern {
 impl SubtreePattern {
     /// Whether the path lies in the subtree.
     pub fn covers(&self, path: &str, server: Option<&str>) -> bool {
-        path.split('.').count() >= self.parts.len() && self.touches(path, server)
+        let server = server.map(section);
+        let mut parts = path.split('.');
+        self.parts.iter().all(|pattern| parts.next().is_some_and(|part| covers(pattern, part, server.as_deref())))
     }
 
     /// Whether the path lies in the subtree or holds some of it: whether both are the same as far as both go.
     pub fn touches(&self, path: &str, server: Option<&str>) -> bool {
-        self.parts.iter().zip(path.split('.')).all(|(pattern, part)| covers_for(pattern, part, server.map(section)))
+        let server = server.map(section);
+        self.parts.iter().zip(path.split('.')).all(|(pattern, part)| covers(pattern, part, server.as_deref()))
     }
 }
 
@@ -267,7 +249,7 @@ impl Parts {
             for (index, part) in self.0.iter().enumerate().filter(|(index, _)| states >> index & 1 == 1) {
                 match part {
                     Part::Deep => next |= 1 << index,
-                    Part::One(tokens) if covers(tokens, text) => next |= 1 << (index + 1),
+                    Part::One(tokens) if covers(tokens, text, None) => next |= 1 << (index + 1),
                     Part::One(_) => {}
                 }
             }
