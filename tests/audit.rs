@@ -104,7 +104,7 @@ async fn every_call_of_the_built_in_component_is_there_with_names_and_without_va
     assert_eq!(start.server.as_deref(), Some("s"));
     assert_eq!(start.component.as_deref(), Some("docker"));
     assert_eq!(start.digest.as_ref().unwrap().len(), 64);
-    assert_eq!((start.decision, start.rule.as_ref().unwrap().text.as_str()), (Some(Verdict::Allowed), "envelope"));
+    assert_eq!((start.decision, start.rule.as_ref().unwrap().text.as_ref()), (Some(Verdict::Allowed), "envelope"));
     assert_eq!(start.arguments["image"], "img");
     assert_eq!(start.arguments["command"], json!(["--path=<config:s.path>", "<config:s.more>"]));
     assert_eq!(start.arguments["environment"][0], "TOKEN=<secret:s.token>");
@@ -142,7 +142,7 @@ async fn a_call_that_a_policy_decided_has_the_rule_with_its_file_and_line() {
         let decided = start.rule.as_ref().unwrap();
         assert_eq!(start.decision, Some(verdict), "{policy}");
         assert_eq!(
-            (decided.text.as_str(), decided.file.as_deref(), decided.line),
+            (decided.text.as_ref(), decided.file.as_deref(), decided.line),
             ("rule `ours`", Some("policy.yaml"), Some(4)),
             "{policy}"
         );

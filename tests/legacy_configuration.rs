@@ -210,6 +210,6 @@ async fn a_gateway_without_files_takes_them_over_once() {
     assert_eq!(told, ["Asked  []", "Call access-denied []", "Asked  []", r#"Call ok ["registry.yaml", "tools.yaml"]"#]);
     assert!(own.iter().all(|record| record.component.is_none() && record.task.is_none()), "{own:#?}");
     assert!(own.iter().all(|record| record.arguments["volumes"][0] == "read-only docker-prompts"), "{own:#?}");
-    let rules: Vec<&str> = own.iter().filter_map(|record| Some(record.rule.as_ref()?.text.as_str())).collect();
+    let rules: Vec<&str> = own.iter().filter_map(|record| Some(record.rule.as_ref()?.text.as_ref())).collect();
     assert_eq!(rules, ["rule `few`", "rule `few`"]);
 }

@@ -8,6 +8,7 @@
 
 pub mod chain;
 pub mod files;
+pub mod line;
 mod operation;
 mod queue;
 pub mod reader;
@@ -18,14 +19,15 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
 pub use self::chain::Head;
 use self::files::Directory;
+use self::operation::Buffers;
 pub use self::operation::{Call, Ending, Operation, Subject};
 use self::queue::Queue;
 use self::record::{Kind, Record, Used};
@@ -82,7 +84,12 @@ pub struct Audit(Option<Arc<Log>>);
 struct Log {
     queue: Arc<Queue>,
     operations: AtomicU64,
+    /// What operations that ended left for later ones.
+    spare: Mutex<Vec<Buffers>>,
 }
+
+/// How many operations at once are given what earlier ones left.
+const SPARE: usize = 4;
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -117,7 +124,7 @@ impl Audit {
         let queue = Arc::new(Queue::default());
         let writer = Writer::new(directory, options.session, options.retention, Arc::clone(&queue))?;
         std::thread::Builder::new().name("audit".to_owned()).stack_size(512 << 10).spawn(move || writer.run())?;
-        Ok(Self(Some(Arc::new(Log { queue, operations: AtomicU64::new(1) }))))
+        Ok(Self(Some(Arc::new(Log { queue, operations: AtomicU64::new(1), spare: Mutex::default() }))))
     }
 
     /// Whether anything is recorded.
@@ -128,7 +135,7 @@ impl Audit {
     /// Begins to record an operation.
     pub fn operation(&self, subject: impl FnOnce() -> Subject) -> Operation {
         match &self.0 {
-            Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), subject()),
+            Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), &subject()),
             None => Operation::unrecorded(),
         }
     }
@@ -153,6 +160,22 @@ impl Audit {
     fn push(&self, at: SystemTime, rendered: &[u8]) {
         if let Some(log) = &self.0 {
             log.queue.push(at, rendered);
+        }
+    }
+
+    /// What an operation renders its records in.
+    fn buffers(&self) -> Buffers {
+        let left = self.0.as_ref().and_then(|log| log.spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
+        left.unwrap_or_default()
+    }
+
+    /// Takes it back for a later operation.
+    fn hand_on(&self, buffers: Buffers) {
+        if let Some(log) = &self.0 {
+            let mut spare = log.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare.len() < SPARE {
+                spare.push(buffers);
+            }
         }
     }
 
@@ -222,7 +245,7 @@ impl Audit {
                 decision: Some(decision.verdict),
                 rule: Some(decision.rule),
                 outcome: Some("refused".into()),
-                error: Some(room.line(&denied.to_string()).into()),
+                error: Some(room.line(denied).into()),
                 ..Record::of(Kind::Refused)
             }
         });

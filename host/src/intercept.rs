@@ -14,12 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use provisioning_core::ContainerSpec;
-use serde_json::Map;
 use thiserror::Error;
 
 pub use self::container::Containers;
+use crate::audit::line::{Members, name};
 use crate::audit::record::{self, Verdict};
-use crate::audit::text::Room;
 use crate::audit::{self, Call, Ending};
 
 /// How much an interceptor may answer.
@@ -145,7 +144,8 @@ impl Interceptor {
             How::Exec(_) | How::Http(_) => None,
         };
         let mut recording = self.containers.audit.own();
-        recording.enter(0, || self.call(spec.as_ref()));
+        let call = Call { interface: audit::OWN, function: "intercept", acts: true };
+        recording.enter(0, call, |arguments| self.describe(spec.as_ref(), arguments));
         let mut decided = record::Decision::new(Verdict::Allowed, "operator");
         let running = async {
             match &self.specification.how {
@@ -168,7 +168,7 @@ impl Interceptor {
             Verdict::Allowed if is_late => "timed-out",
             Verdict::Allowed => "other",
         };
-        recording.leave(Some(decided), || match &answer {
+        recording.leave(Some(decided), |_| match &answer {
             Ok(_) => Ending::ok(),
             Err(reason) => Ending::failed(case, reason),
         });
@@ -176,16 +176,14 @@ impl Interceptor {
     }
 
     /// What is recorded of it. Commands, addresses and arguments may hold credentials.
-    fn call(&self, spec: Option<&ContainerSpec>) -> Call {
-        let mut room = Room::default();
-        let mut arguments = Map::from_iter([("interceptor".to_owned(), room.line(&self.name()).into())]);
+    fn describe(&self, spec: Option<&ContainerSpec>, arguments: &mut Members<'_>) {
+        arguments.text(name::INTERCEPTOR, self.name());
         if let Some(spec) = spec {
-            arguments.insert("image".to_owned(), room.line(&spec.image).into());
-            arguments.insert("network".to_owned(), "declared".into());
-            arguments.insert("cpu_millis".to_owned(), spec.resources.cpu_millis.into());
-            arguments.insert("memory_bytes".to_owned(), spec.resources.memory_bytes.into());
+            arguments.text(name::IMAGE, &spec.image);
+            arguments.word(name::NETWORK, "declared");
+            arguments.json(name::CPU_MILLIS, spec.resources.cpu_millis);
+            arguments.json(name::MEMORY_BYTES, spec.resources.memory_bytes);
         }
-        Call { interface: audit::OWN, function: "intercept", arguments, acts: true }
     }
 }
 

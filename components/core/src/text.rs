@@ -3,6 +3,9 @@
 /// The text as one line of at most `max` characters of its own; a longer one ends with `…`. Control characters, line
 /// separators and characters that change the direction of text or cannot be seen are escaped.
 pub fn one_line(text: &str, max: usize) -> String {
+    if text.len() <= max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
     let mut characters = text.chars();
     let mut line = String::new();
     for character in characters.by_ref().take(max) {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use docker_mcp::audit::files::Directory;
+use docker_mcp::audit::line::name;
 use docker_mcp::audit::{Audit, Call, Ending, Operation, Options, Retention, Subject, verify};
 use docker_mcp::provision::sandboxed::SandboxedProvisioner;
 use docker_mcp::provision::{Endpoint, Provision};
-use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Effort;
@@ -96,22 +96,15 @@ async fn provision(provisioner: &SandboxedProvisioner) -> anyhow::Result<Duratio
 
 fn call(operation: &mut Operation, acts: bool) -> Duration {
     let started = Instant::now();
-    operation.enter(100, || Call {
-        interface: "container-runtime",
-        function: "start",
-        arguments: match acts {
-            true => Map::from_iter([
-                ("image".to_owned(), json!("mcp/github")),
-                ("command".to_owned(), json!(["--path=<config:github.path>", "<config:github.more>"])),
-                (
-                    "environment".to_owned(),
-                    json!(["TOKEN=<secret:github.token>", "URL=https://<config:github.user>@host"]),
-                ),
-            ]),
-            false => Map::new(),
-        },
-        acts,
+    let call = Call { interface: "container-runtime", function: "start", acts };
+    operation.enter(100, call, |arguments| {
+        if acts {
+            arguments.text(name::IMAGE, "mcp/github");
+            arguments.texts(name::COMMAND, ["--path=<config:github.path>", "<config:github.more>"]);
+            let url = "URL=https://<config:github.user>@host";
+            arguments.texts(name::ENVIRONMENT, ["TOKEN=<secret:github.token>", url]);
+        }
     });
-    operation.leave(None, Ending::ok);
+    operation.leave(None, |_| Ending::ok());
     started.elapsed()
 }

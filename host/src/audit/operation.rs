@@ -1,12 +1,10 @@
 //! Recording one operation and the calls in it.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Map, Value as Json};
-
 use super::Audit;
-use super::record::{Decision, Kind, Record, Used, Verdict};
+use super::line::{Members, Texts, name};
+use super::record::{Decision, Kind, Used, Verdict};
 use super::text::Room;
 
 /// How many calls of an operation are listed one by one. Beyond that only those that act outside of the gateway are,
@@ -28,39 +26,13 @@ pub struct Subject {
     pub digest: String,
 }
 
-/// What all records of an operation say.
-#[derive(Debug)]
-struct Facts {
-    number: u64,
-    /// None for what the gateway does by itself.
-    subject: Option<Subject>,
-}
-
-impl Facts {
-    /// The record with what all of them say.
-    fn added_to<'a>(&'a self, record: Record<'a>) -> Record<'a> {
-        let record = Record { operation: Some(self.number), ..record };
-        let Some(subject) = &self.subject else { return record };
-        Record {
-            task: Some(subject.task.into()),
-            server: subject.server.as_deref().map(Cow::Borrowed),
-            tool: subject.tool.as_deref().map(Cow::Borrowed),
-            component: Some(subject.component.as_str().into()),
-            digest: Some(subject.digest.as_str().into()),
-            ..record
-        }
-    }
-}
-
-/// A call that is under way. Calls of one operation never overlap: a guest waits for each.
-#[derive(Debug)]
+/// A call. Calls of one operation never overlap: a guest waits for each.
+#[derive(Clone, Copy, Debug)]
 pub struct Call {
     /// The interface in WIT.
     pub interface: &'static str,
     /// The function in it.
     pub function: &'static str,
-    /// Its arguments, as they are recorded.
-    pub arguments: Map<String, Json>,
     /// Whether it acts outside of the gateway: it is recorded before it is made as well, and always.
     pub acts: bool,
 }
@@ -72,19 +44,17 @@ pub struct Ending {
     pub outcome: &'static str,
     /// The text of the error.
     pub error: Option<String>,
-    /// What the caller was given, with values by their names.
-    pub gave: Vec<String>,
 }
 
 impl Ending {
     /// Success.
     pub fn ok() -> Self {
-        Self { outcome: "ok", error: None, gave: Vec::new() }
+        Self { outcome: "ok", error: None }
     }
 
     /// Failure. The text is bounded when it is recorded.
     pub fn failed(outcome: &'static str, error: impl Into<String>) -> Self {
-        Self { outcome, error: Some(error.into()), gave: Vec::new() }
+        Self { outcome, error: Some(error.into()) }
     }
 }
 
@@ -93,17 +63,70 @@ pub struct Operation(Option<Box<Recording>>);
 
 struct Recording {
     audit: Audit,
-    facts: Facts,
-    /// Where records are rendered.
-    line: Vec<u8>,
-    started: Instant,
-    under_way: Option<(Call, SystemTime, Instant)>,
-    /// How often each function was called, in the order of their first calls.
-    counts: Vec<(&'static str, &'static str, u64)>,
+    /// Whether a component asks; otherwise it is the gateway itself.
+    is_guests: bool,
+    buffers: Buffers,
+    began: (SystemTime, Instant),
+    under_way: Option<(Call, Instant)>,
     listed: u32,
     unlisted: u64,
     calls: u32,
     largest_copy: u64,
+}
+
+/// Where records are rendered by the thread that makes them, as [`super::record::Record`] would be. Operations hand it
+/// on to later ones, so that they need not ask for memory.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// The members that all records of the operation have, as JSON.
+    facts: Vec<u8>,
+    line: Vec<u8>,
+    /// The arguments of the call that is under way, as JSON.
+    arguments: Vec<u8>,
+    /// What the call gave, likewise.
+    gave: Vec<u8>,
+    room: Room,
+    /// How often each function was called, in the order of their first calls.
+    counts: Vec<(&'static str, &'static str, u64)>,
+}
+
+impl Buffers {
+    fn begin(&mut self, number: u64, subject: Option<&Subject>) {
+        self.facts.clear();
+        self.counts.clear();
+        self.room.clear();
+        let mut members = Members::of(&mut self.facts, &mut self.room);
+        members.json(name::OPERATION, number);
+        let Some(subject) = subject else { return };
+        members.word(name::TASK, subject.task);
+        if let Some(server) = &subject.server {
+            members.text(name::SERVER, server);
+        }
+        if let Some(tool) = &subject.tool {
+            members.text(name::TOOL, tool);
+        }
+        members.text(name::COMPONENT, &subject.component);
+        members.text(name::DIGEST, &subject.digest);
+    }
+
+    /// Renders a record: the facts, and members after them.
+    fn render(&mut self, kind: Kind, members: impl FnOnce(&mut Members<'_>, Rendered<'_>)) -> &[u8] {
+        let Self { facts, line, arguments, gave, room, .. } = self;
+        line.clear();
+        for part in [b"{\"event\":\"", kind.name().as_bytes(), b"\",", facts] {
+            line.extend_from_slice(part);
+        }
+        room.clear();
+        members(&mut Members::of(line, room), Rendered { arguments, gave });
+        line
+    }
+}
+
+/// What is rendered of a call before its record is.
+#[derive(Clone, Copy)]
+struct Rendered<'a> {
+    arguments: &'a [u8],
+    gave: &'a [u8],
 }
 
 impl Operation {
@@ -112,17 +135,9 @@ impl Operation {
         Self(None)
     }
 
-    pub(super) fn begin(audit: Audit, number: u64, subject: Subject) -> Self {
-        let mut room = Room::default();
-        let subject = Subject {
-            task: subject.task,
-            server: subject.server.map(|server| room.line(&server)),
-            tool: subject.tool.map(|tool| room.line(&tool)),
-            component: room.line(&subject.component),
-            digest: subject.digest,
-        };
+    pub(super) fn begin(audit: Audit, number: u64, subject: &Subject) -> Self {
         let mut recording = Recording::new(audit, number, Some(subject));
-        recording.push(SystemTime::now(), Record::of(Kind::Begun));
+        recording.record(recording.began.0, Kind::Begun, |_, _| {});
         Self(Some(Box::new(recording)))
     }
 
@@ -139,24 +154,17 @@ impl Operation {
         }
     }
 
-    /// A call begins. What it is, is only asked for if it is recorded.
-    pub fn enter(&mut self, copied_bytes: usize, call: impl FnOnce() -> Call) {
-        let Some(recording) = &mut self.0 else { return };
-        recording.copied(copied_bytes);
-        let mut call = call();
-        recording.count(call.interface, call.function);
-        recording.calls += 1;
-        let now = SystemTime::now();
-        if call.acts {
-            let arguments = std::mem::take(&mut call.arguments);
-            let record = Record { arguments, ..recording.about(&call, Kind::Asked) };
-            call.arguments = recording.push(now, record);
+    /// A call begins. Its arguments are only asked for if it is recorded.
+    pub fn enter(&mut self, copied_bytes: usize, call: Call, arguments: impl FnOnce(&mut Members<'_>)) {
+        if let Some(recording) = &mut self.0 {
+            recording.copied(copied_bytes);
+            recording.enter(call, arguments);
         }
-        recording.under_way = Some((call, now, Instant::now()));
     }
 
-    /// The call ended. Without a decision, it was allowed by the grant of its interface unless access was denied.
-    pub fn leave(&mut self, decision: Option<Decision>, ending: impl FnOnce() -> Ending) {
+    /// The call ended. `ending` also tells what the caller was given, with values by their names. Without a decision, it
+    /// was allowed by the grant of its interface unless access was denied.
+    pub fn leave(&mut self, decision: Option<Decision>, ending: impl FnOnce(&mut Texts<'_>) -> Ending) {
         if let Some(recording) = &mut self.0 {
             recording.leave(decision, ending);
         }
@@ -179,14 +187,15 @@ impl Drop for Operation {
 }
 
 impl Recording {
-    fn new(audit: Audit, number: u64, subject: Option<Subject>) -> Self {
+    fn new(audit: Audit, number: u64, subject: Option<&Subject>) -> Self {
+        let mut buffers = audit.buffers();
+        buffers.begin(number, subject);
         Self {
             audit,
-            facts: Facts { number, subject },
-            line: Vec::with_capacity(1024),
-            started: Instant::now(),
+            is_guests: subject.is_some(),
+            buffers,
+            began: (SystemTime::now(), Instant::now()),
             under_way: None,
-            counts: Vec::with_capacity(12),
             listed: 0,
             unlisted: 0,
             calls: 0,
@@ -194,27 +203,20 @@ impl Recording {
         }
     }
 
-    /// Records something. Gives the arguments back.
-    fn push(&mut self, at: SystemTime, record: Record<'_>) -> Map<String, Json> {
-        let record = self.facts.added_to(record);
-        record.render(&mut self.line);
-        self.audit.push(at, &self.line);
-        record.arguments
+    fn record(&mut self, at: SystemTime, kind: Kind, members: impl FnOnce(&mut Members<'_>, Rendered<'_>)) {
+        self.audit.push(at, self.buffers.render(kind, members));
     }
 
-    fn about(&self, call: &Call, kind: Kind) -> Record<'static> {
-        Record {
-            call: Some(self.calls),
-            interface: Some(call.interface.into()),
-            function: Some(call.function.into()),
-            ..Record::of(kind)
-        }
+    /// When something is that happens now or a moment ago. The clock is looked at once for an operation.
+    fn time(&self, at: Instant) -> SystemTime {
+        self.began.0 + at.saturating_duration_since(self.began.1)
     }
 
     fn count(&mut self, interface: &'static str, function: &'static str) {
-        match self.counts.iter_mut().find(|(known, of, _)| *known == interface && *of == function) {
+        let counts = &mut self.buffers.counts;
+        match counts.iter_mut().find(|(known, of, _)| *known == interface && *of == function) {
             Some((.., count)) => *count += 1,
-            None => self.counts.push((interface, function, 1)),
+            None => counts.push((interface, function, 1)),
         }
     }
 
@@ -222,60 +224,215 @@ impl Recording {
         self.largest_copy = self.largest_copy.max(bytes as u64);
     }
 
-    fn leave(&mut self, decision: Option<Decision>, ending: impl FnOnce() -> Ending) {
-        let Some((call, at, started)) = self.under_way.take() else { return };
-        if !call.acts && self.listed >= LISTED {
+    /// Whether the call has a record of its own.
+    fn is_listed(&self, call: Call) -> bool {
+        call.acts || self.listed < LISTED
+    }
+
+    fn enter(&mut self, call: Call, arguments: impl FnOnce(&mut Members<'_>)) {
+        self.count(call.interface, call.function);
+        self.calls += 1;
+        if self.is_listed(call) {
+            let Buffers { arguments: rendered, room, .. } = &mut self.buffers;
+            rendered.clear();
+            room.clear();
+            arguments(&mut Members::of(rendered, room));
+            if let Some(cut) = room.cut() {
+                Members::of(rendered, room).json(name::CUT, cut);
+            }
+        }
+        let (now, number) = (Instant::now(), self.calls);
+        if call.acts {
+            self.record(self.time(now), Kind::Asked, |members, rendered| about(members, number, call, rendered));
+        }
+        self.under_way = Some((call, now));
+    }
+
+    fn leave(&mut self, decision: Option<Decision>, ending: impl FnOnce(&mut Texts<'_>) -> Ending) {
+        let Some((call, started)) = self.under_way.take() else { return };
+        let taken = started.elapsed();
+        if !self.is_listed(call) {
             self.unlisted += 1;
             return;
         }
         self.listed += 1;
-        let ending = ending();
-        let decision = decision.unwrap_or_else(|| match ending.outcome {
-            "access-denied" => Decision::new(Verdict::Denied, "host"),
-            // Nobody grants anything to the gateway.
-            _ if self.facts.subject.is_none() => Decision::new(Verdict::Allowed, "host"),
-            _ => Decision::new(Verdict::Allowed, format!("grant `{}`", call.interface)),
+        let Buffers { gave, room, .. } = &mut self.buffers;
+        gave.clear();
+        room.clear();
+        let ending = ending(&mut Texts::of(gave, room));
+        let (number, is_guests) = (self.calls, self.is_guests);
+        self.record(self.time(started), Kind::Call, |members, rendered| {
+            about(members, number, call, rendered);
+            match &decision {
+                Some(decision) => decided(members, decision),
+                None if ending.outcome == "access-denied" => {
+                    members.word(name::DECISION, Verdict::Denied.name());
+                    members.object(name::RULE, |rule| rule.word(name::TEXT, "host"));
+                }
+                None => {
+                    members.word(name::DECISION, Verdict::Allowed.name());
+                    members.object(name::RULE, |rule| match is_guests {
+                        true => rule.text(name::TEXT, format_args!("grant `{}`", call.interface)),
+                        // Nobody grants anything to the gateway.
+                        false => rule.word(name::TEXT, "host"),
+                    });
+                }
+            }
+            ended(members, &ending);
+            members.rendered(name::GAVE, *b"[]", rendered.gave);
+            members.json(name::DURATION_US, microseconds(taken));
         });
-        let mut room = Room::default();
-        let mut rule = decision.rule;
-        rule.text = room.line(&rule.text);
-        rule.file = rule.file.map(|file| room.line(&file));
-        let record = Record {
-            decision: Some(decision.verdict),
-            rule: Some(rule),
-            outcome: Some(ending.outcome.into()),
-            error: ending.error.map(|error| room.line(&error).into()),
-            gave: ending.gave,
-            duration_us: Some(microseconds(started.elapsed())),
-            ..self.about(&call, Kind::Call)
-        };
-        self.push(at, Record { arguments: call.arguments, ..record });
     }
 
     fn end(mut self: Box<Self>, ending: Ending, used: Option<Used>) {
         if self.under_way.is_some() {
-            self.leave(None, || Ending::failed("abandoned", "it was under way when the operation ended"));
+            self.leave(None, |_| Ending::failed("abandoned", "it was under way when the operation ended"));
         }
-        if self.facts.subject.is_none() {
-            return;
+        if self.is_guests {
+            let now = Instant::now();
+            let counts = std::mem::take(&mut self.buffers.counts);
+            let (unlisted, taken) = (self.unlisted, now.saturating_duration_since(self.began.1));
+            let used = used.map(|used| Used { copied_bytes: self.largest_copy, ..used });
+            self.record(self.time(now), Kind::Ended, |members, _| {
+                ended(members, &ending);
+                members.json(name::DURATION_US, microseconds(taken));
+                if !counts.is_empty() {
+                    members.object(name::CALLS, |members| {
+                        for (interface, function, count) in &counts {
+                            members.number_of(interface, function, *count);
+                        }
+                    });
+                }
+                if unlisted > 0 {
+                    members.json(name::UNLISTED, unlisted);
+                }
+                if let Some(used) = used {
+                    members.json(name::USED, used);
+                }
+            });
+            self.buffers.counts = counts;
         }
-        let mut calls = Map::new();
-        for (interface, function, count) in &self.counts {
-            calls.insert(format!("{interface}.{function}"), (*count).into());
+        self.audit.hand_on(self.buffers);
+    }
+}
+
+/// Which call it is, and what is asked for.
+fn about(members: &mut Members<'_>, number: u32, call: Call, rendered: Rendered<'_>) {
+    members.json(name::CALL, number);
+    members.word(name::INTERFACE, call.interface);
+    members.word(name::FUNCTION, call.function);
+    members.rendered(name::ARGUMENTS, *b"{}", rendered.arguments);
+}
+
+/// What was decided about it.
+fn decided(members: &mut Members<'_>, decision: &Decision) {
+    members.word(name::DECISION, decision.verdict.name());
+    members.object(name::RULE, |members| {
+        members.text(name::TEXT, &decision.rule.text);
+        if let Some(file) = &decision.rule.file {
+            members.text(name::FILE, file);
         }
-        let record = Record {
-            outcome: Some(ending.outcome.into()),
-            error: ending.error.map(|error| Room::default().line(&error).into()),
-            duration_us: Some(microseconds(self.started.elapsed())),
-            calls,
-            unlisted: Some(self.unlisted).filter(|unlisted| *unlisted > 0),
-            used: used.map(|used| Used { copied_bytes: self.largest_copy, ..used }),
-            ..Record::of(Kind::Ended)
-        };
-        self.push(SystemTime::now(), record);
+        if let Some(line) = decision.rule.line {
+            members.json(name::LINE, line);
+        }
+    });
+}
+
+/// How it ended.
+fn ended(members: &mut Members<'_>, ending: &Ending) {
+    members.word(name::OUTCOME, ending.outcome);
+    if let Some(error) = &ending.error {
+        members.text(name::ERROR, error);
     }
 }
 
 fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::line::name;
+    use crate::audit::record::{Record, Rule};
+    use crate::audit::{Audit, Options, Retention};
+
+    /// Everything that a record of an operation can have, and texts that JSON and terminals would take for something else.
+    fn record(audit: &Audit) {
+        let evil = "a \"b\" \\ \u{1b}[31m\n\u{202e}ü";
+        let mut operation = audit.operation(|| Subject {
+            task: "run-tool",
+            server: Some(evil.to_owned()),
+            tool: Some("tool".to_owned()),
+            component: evil.to_owned(),
+            digest: "d1".to_owned(),
+        });
+        let asks = |acts| Call { interface: "container-runtime", function: "start", acts };
+        operation.count("values", "new", 7);
+        operation.enter(9, asks(true), |arguments| {
+            arguments.text(name::IMAGE, evil);
+            arguments.texts(name::COMMAND, (0..1000).map(|number| format!("--{number}={evil}")));
+            arguments.texts(name::LABELS, [""; 0]);
+            arguments.json(name::CPU_MILLIS, 7);
+        });
+        let rule = Rule { text: evil.into(), file: Some(evil.to_owned()), line: Some(3) };
+        operation.leave(Some(Decision { verdict: Verdict::Denied, rule }), |gave| {
+            gave.push(evil);
+            gave.extend(["", "b"]);
+            Ending::failed("access-denied", evil)
+        });
+        for denied in [false, true] {
+            operation.enter(0, asks(false), |_| {});
+            operation.leave(None, |_| if denied { Ending::failed("access-denied", "") } else { Ending::ok() });
+        }
+        for _ in 0..LISTED {
+            operation.enter(0, asks(false), |arguments| arguments.text(name::IMAGE, "no longer asked for"));
+            operation.leave(None, |_| Ending::ok());
+        }
+        operation.enter(0, asks(true), |_| {});
+        operation.end(Ending::ok, Default::default);
+        let mut own = audit.own();
+        own.enter(0, asks(true), |_| {});
+        own.leave(None, |_| Ending::ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_rendered_is_what_a_record_would_be() {
+        let place = tempfile::tempdir().unwrap();
+        let options =
+            Options { directory: place.path().to_owned(), session: "s".to_owned(), retention: Retention::default() };
+        let audit = Audit::open(options).unwrap();
+        // Twice: the second is rendered where the first was.
+        record(&audit);
+        record(&audit);
+        audit.close(Duration::from_secs(20)).await.unwrap();
+        let text = std::fs::read_to_string(place.path().join("s.000001.jsonl")).unwrap();
+        let mut seen = Vec::new();
+        for line in text.lines() {
+            let (members, _) = line.rsplit_once(",\"prev\":").unwrap();
+            let record: Record<'_> = serde_json::from_str(line).unwrap();
+            let rendered = serde_json::to_string(&record).unwrap();
+            assert_eq!(rendered.strip_suffix('}').unwrap(), members);
+            if record.operation.is_some() {
+                seen.push((record.operation, record.event, record.call, record.arguments.len(), record.gave.len()));
+            }
+        }
+        let of = |operation| seen.iter().filter(move |(number, ..)| *number == Some(operation)).collect::<Vec<_>>();
+        for (number, own) in [(1, 2), (3, 4)] {
+            let records = of(number);
+            assert_eq!(records.len(), 1 + 2 + LISTED as usize - 1 + 2 + 1);
+            // Image, command, processor time, and what was cut; two texts and one that is empty.
+            assert_eq!(
+                records[1..3],
+                [&(Some(number), Kind::Asked, Some(1), 4, 0), &(Some(number), Kind::Call, Some(1), 4, 3)]
+            );
+            assert_eq!(of(own).len(), 2);
+        }
+        assert!(text.contains(r#""decision":"allowed","rule":{"text":"grant `container-runtime`"},"outcome":"ok""#));
+        assert!(text.contains(r#""decision":"denied","rule":{"text":"host"},"outcome":"access-denied","error":"""#));
+        assert!(text.contains(r#""outcome":"abandoned","error":"it was under way"#));
+        assert!(text.contains(r#""calls":{"values.new":1,"container-runtime.start":260},"unlisted":3"#), "{text}");
+    }
 }

@@ -14,6 +14,8 @@ use super::chain::Head;
 const CAPACITY: usize = 8192;
 /// How many bytes they have at most together: what a component can make the gateway hold.
 const BYTES: usize = 16 << 20;
+/// How many bytes are kept for the next ones.
+const SPARE: usize = 256 << 10;
 /// How many make the writer begin at once.
 const PLENTY: usize = 1024;
 /// How long the writer lets records gather, so that it wakes up ten times a second at most.
@@ -59,6 +61,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     records: Records,
+    /// Empty ones, kept for their memory.
+    spare: Records,
     lost: u64,
     /// The writer sleeps until it is woken.
     is_asleep: bool,
@@ -126,11 +130,22 @@ impl Queue {
         let urgent = |state: &mut State| state.is_closed || state.records.ends.len() >= PLENTY;
         let gathered = self.changed.wait_timeout_while(state, GATHER, |state| !urgent(state) && !state.is_empty());
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        let spare = std::mem::take(&mut state.spare);
         Batch {
-            records: std::mem::take(&mut state.records),
+            records: std::mem::replace(&mut state.records, spare),
             lost: std::mem::take(&mut state.lost),
             is_last: state.is_closed,
             done: state.done.take(),
+        }
+    }
+
+    /// Takes back what a batch lay in, so that those who record need not wait for memory. A large one is given up.
+    pub(super) fn reuse(&self, batch: Batch) {
+        let mut records = batch.records;
+        if records.bytes.capacity() <= SPARE {
+            records.bytes.clear();
+            records.ends.clear();
+            self.state().spare = records;
         }
     }
 

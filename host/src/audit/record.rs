@@ -40,6 +40,26 @@ pub enum Kind {
     Recovered,
 }
 
+impl Kind {
+    /// As it stands in a record.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Continued => "continued",
+            Self::Removed => "removed",
+            Self::Loaded => "loaded",
+            Self::Refused => "refused",
+            Self::Begun => "begun",
+            Self::Asked => "asked",
+            Self::Call => "call",
+            Self::Ended => "ended",
+            Self::Lost => "lost",
+            Self::Closed => "closed",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
 /// What was decided about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -50,11 +70,21 @@ pub enum Verdict {
     Denied,
 }
 
+impl Verdict {
+    /// As it stands in a record.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        }
+    }
+}
+
 /// What decided it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// In words: a grant, the envelope, or a rule of a policy file.
-    pub text: String,
+    pub text: Cow<'static, str>,
     /// The policy file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -74,7 +104,7 @@ pub struct Decision {
 
 impl Decision {
     /// Without a policy file.
-    pub fn new(verdict: Verdict, rule: impl Into<String>) -> Self {
+    pub fn new(verdict: Verdict, rule: impl Into<Cow<'static, str>>) -> Self {
         Self { verdict, rule: Rule { text: rule.into(), file: None, line: None } }
     }
 }
@@ -85,7 +115,7 @@ impl From<&policy::Decision> for Decision {
         match (&decision.rule, decision.subject.kind) {
             (Some(rule), _) => {
                 let (file, line) = (Some(rule.file.to_string()), Some(rule.line));
-                Self { verdict, rule: Rule { text: format!("rule `{}`", rule.name), file, line } }
+                Self { verdict, rule: Rule { text: format!("rule `{}`", rule.name).into(), file, line } }
             }
             (None, SubjectKind::Envelope) => Self::new(verdict, "envelope"),
             (None, SubjectKind::Grant) => Self::new(verdict, "grant"),
@@ -246,6 +276,30 @@ mod tests {
         let mut line = b"another".to_vec();
         Record { call: Some(3), ..Record::of(Kind::Asked) }.render(&mut line);
         assert_eq!(line, br#"{"event":"asked","call":3"#);
+    }
+
+    #[test]
+    fn names_are_those_that_are_read() {
+        let kinds = [
+            Kind::Opened,
+            Kind::Continued,
+            Kind::Removed,
+            Kind::Loaded,
+            Kind::Refused,
+            Kind::Begun,
+            Kind::Asked,
+            Kind::Call,
+            Kind::Ended,
+            Kind::Lost,
+            Kind::Closed,
+            Kind::Recovered,
+        ];
+        for kind in kinds {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        for verdict in [Verdict::Allowed, Verdict::Denied] {
+            assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.name());
+        }
     }
 
     #[test]

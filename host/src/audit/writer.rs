@@ -108,7 +108,7 @@ impl Writer {
     }
 
     /// Writes a batch, and what is to be said around it.
-    fn write(&mut self, batch: Batch) -> Option<super::queue::Done> {
+    fn write(&mut self, mut batch: Batch) -> Option<super::queue::Done> {
         if is_deleted(&self.file) {
             self.next_file("the file before was deleted while it was written to");
         }
@@ -126,7 +126,9 @@ impl Writer {
             self.append(SystemTime::now(), Record::of(Kind::Closed));
         }
         self.flush();
-        batch.done
+        let done = batch.done.take();
+        self.queue.reuse(batch);
+        done
     }
 
     fn tell_lost(&mut self, why: &'static str) {

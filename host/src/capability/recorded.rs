@@ -2,14 +2,13 @@
 //! capability behind it. The linker takes nothing else, so that there is no way around the log.
 
 use provisioning_core::Value;
-use serde_json::{Map, Value as Json, json};
 use wasmtime::component::{HasData, Resource};
 
 use super::container_runtime::{Completed, Running};
 use super::remote_endpoint::RemoteHandle;
 use super::{Context, Failure};
-use crate::audit::text::Room;
-use crate::audit::{Call, Ending};
+use crate::audit::line::{Members, Texts, name};
+use crate::audit::{Call, Ending, Operation};
 use crate::sandbox::Stop;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
 use crate::sandbox::bindings::mcp_gateway::provisioning::values::{self, Binding};
@@ -37,7 +36,7 @@ impl secret_resolver::Host for Recorded<'_> {
     async fn resolve_secrets(&mut self) -> Result<Vec<Binding>, Failure> {
         self.enter("secret-resolver", "resolve-secrets");
         let result = secret_resolver::Host::resolve_secrets(&mut *self.0).await;
-        self.leave(result, |context, given| bindings(context, given))
+        self.leave(result, |context, given, gave| bindings(context, given, gave))
     }
 }
 
@@ -45,28 +44,28 @@ impl config_resolver::Host for Recorded<'_> {
     async fn resolve_environment(&mut self) -> Result<Vec<Binding>, Failure> {
         self.enter("config-resolver", "resolve-environment");
         let result = config_resolver::Host::resolve_environment(&mut *self.0).await;
-        self.leave(result, |context, given| bindings(context, given))
+        self.leave(result, |context, given, gave| bindings(context, given, gave))
     }
 
     async fn resolve_command(&mut self) -> Result<Vec<Resource<Value>>, Failure> {
         self.enter("config-resolver", "resolve-command");
         let result = config_resolver::Host::resolve_command(&mut *self.0).await;
-        self.leave(result, |context, values| Room::default().lines(values.iter().map(|value| context.named(value))))
+        self.leave(result, |context, values, gave| gave.extend(values.iter().map(|value| context.named(value))))
     }
 
     async fn resolve_volumes(&mut self) -> Result<Vec<Binding>, Failure> {
         self.enter("config-resolver", "resolve-volumes");
         let result = config_resolver::Host::resolve_volumes(&mut *self.0).await;
         // Their names are the same texts as templates.
-        self.leave(result, |context, volumes| {
-            Room::default().lines(volumes.iter().map(|volume| context.named(&volume.value)))
+        self.leave(result, |context, volumes, gave| {
+            gave.extend(volumes.iter().map(|volume| context.named(&volume.value)));
         })
     }
 
     async fn resolve_user(&mut self) -> Result<Option<Resource<Value>>, Failure> {
         self.enter("config-resolver", "resolve-user");
         let result = config_resolver::Host::resolve_user(&mut *self.0).await;
-        self.leave(result, |context, user| Room::default().lines(user.iter().map(|value| context.named(value))))
+        self.leave(result, |context, user, gave| gave.extend(user.iter().map(|value| context.named(value))))
     }
 }
 
@@ -74,17 +73,17 @@ impl runtime::Host for Recorded<'_> {
     async fn name(&mut self) -> wasmtime::Result<String> {
         self.enter("container-runtime", "name");
         let result = runtime::Host::name(&mut *self.0).await;
-        self.leave(result, |_, name| Room::default().lines([name]))
+        self.leave(result, |_, name, gave| gave.push(name))
     }
 
     async fn run(&mut self, spec: runtime::ContainerSpec) -> Result<Resource<Completed>, Failure> {
-        self.enter_with("container-runtime", "run", &spec);
+        self.ask("run", &spec);
         let result = runtime::Host::run(&mut *self.0, spec).await;
         self.leave(result, nothing)
     }
 
     async fn start(&mut self, spec: runtime::ContainerSpec) -> Result<Resource<Running>, Failure> {
-        self.enter_with("container-runtime", "start", &spec);
+        self.ask("start", &spec);
         let result = runtime::Host::start(&mut *self.0, spec).await;
         self.leave(result, handle)
     }
@@ -98,22 +97,18 @@ impl runtime::Host for Recorded<'_> {
 
 impl cluster_objects::Host for Recorded<'_> {
     async fn store(&mut self, entries: Vec<cluster_objects::Entry>) -> Result<Vec<Resource<Value>>, Failure> {
-        let context = &mut *self.0;
-        let mut audit = std::mem::replace(&mut context.audit, crate::audit::Operation::unrecorded());
-        audit.enter(entries.iter().map(|entry| entry.key.len()).sum(), || {
-            let lines = entries.iter().map(|entry| {
-                let kind = match entry.kind {
-                    cluster_objects::ObjectKind::Automatic => "automatic",
-                    cluster_objects::ObjectKind::Secret => "secret",
-                    cluster_objects::ObjectKind::ConfigMap => "config-map",
-                };
-                format!("{kind} {}", Pair(&entry.key, "=", context.named(&entry.value)))
-            });
-            let mut room = Room::default();
-            let arguments = members(json!({ "entries": room.lines(lines) }), room);
-            Call { interface: "cluster-objects", function: "store", arguments, acts: false }
+        let copied = entries.iter().map(|entry| entry.key.len()).sum();
+        let call = Call { interface: "cluster-objects", function: "store", acts: false };
+        self.enter_with(call, copied, |context, arguments| {
+            let kind = |kind| match kind {
+                cluster_objects::ObjectKind::Automatic => "automatic ",
+                cluster_objects::ObjectKind::Secret => "secret ",
+                cluster_objects::ObjectKind::ConfigMap => "config-map ",
+            };
+            let entries = entries.iter();
+            let pairs = entries.map(|entry| (entry.kind, Pair(&entry.key, "=", context.named(&entry.value))));
+            arguments.texts(name::ENTRIES, pairs.map(|(of, pair)| Pair(kind(of), "", pair)));
         });
-        context.audit = audit;
         let result = cluster_objects::Host::store(&mut *self.0, entries).await;
         self.leave(result, nothing)
     }
@@ -123,28 +118,26 @@ impl remote_endpoint::Host for Recorded<'_> {
     async fn connect(&mut self) -> Result<Resource<RemoteHandle>, Failure> {
         self.enter("remote-endpoint", "connect");
         let result = remote_endpoint::Host::connect(&mut *self.0).await;
-        self.leave(result, |context, handle| {
-            let Ok(remote) = context.table.get(handle) else { return Vec::new() };
-            let mut room = Room::default();
-            let mut lines = vec![room.shown(&remote.url)];
-            lines.extend(room.lines(remote.headers.iter().map(|(name, value)| Pair(name, ": ", value))));
-            lines
+        self.leave(result, |context, handle, gave| {
+            if let Ok(remote) = context.table.get(handle) {
+                gave.push(&remote.url);
+                gave.extend(remote.headers.iter().map(|(name, value)| Pair(name, ": ", value)));
+            }
         })
     }
 }
 
 impl log::Host for Recorded<'_> {
     async fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.0.audit.enter(message.len(), || {
+        self.0.audit.enter(message.len(), Call { interface: "log", function: "log", acts: false }, |arguments| {
             let level = match level {
                 log::Level::Debug => "debug",
                 log::Level::Info => "info",
                 log::Level::Warn => "warn",
                 log::Level::Error => "error",
             };
-            let mut room = Room::default();
-            let arguments = members(json!({ "level": level, "message": room.line(&message) }), room);
-            Call { interface: "log", function: "log", arguments, acts: false }
+            arguments.word(name::LEVEL, level);
+            arguments.text(name::MESSAGE, &message);
         });
         let result = log::Host::log(&mut *self.0, level, message).await;
         self.leave(result, nothing)
@@ -200,34 +193,43 @@ impl handles::HostRemote for Recorded<'_> {
 impl Recorded<'_> {
     /// A call without arguments begins.
     fn enter(&mut self, interface: &'static str, function: &'static str) {
-        self.0.audit.enter(0, || Call { interface, function, arguments: Map::new(), acts: false });
+        self.0.audit.enter(0, Call { interface, function, acts: false }, |_| {});
+    }
+
+    /// A call begins that is recorded with the values in it by their names.
+    fn enter_with(&mut self, call: Call, copied: usize, arguments: impl FnOnce(&Context, &mut Members<'_>)) {
+        let context = &mut *self.0;
+        let mut audit = std::mem::replace(&mut context.audit, Operation::unrecorded());
+        audit.enter(copied, call, |members| arguments(context, members));
+        context.audit = audit;
     }
 
     /// A call that asks for a container begins.
-    fn enter_with(&mut self, interface: &'static str, function: &'static str, spec: &runtime::ContainerSpec) {
-        let context = &mut *self.0;
-        let mut audit = std::mem::replace(&mut context.audit, crate::audit::Operation::unrecorded());
-        audit.enter(copied(spec), || Call { interface, function, arguments: context.described(spec), acts: true });
-        context.audit = audit;
+    fn ask(&mut self, function: &'static str, spec: &runtime::ContainerSpec) {
+        let call = Call { interface: "container-runtime", function, acts: true };
+        self.enter_with(call, copied(spec), |context, arguments| context.describe(spec, arguments));
     }
 
     /// A call that ends a container begins.
     fn act_on(&mut self, interface: &'static str, function: &'static str, container: &Resource<Running>) {
-        let arguments = || members(json!({ "container": container.rep() }), Room::default());
-        self.0.audit.enter(0, || Call { interface, function, arguments: arguments(), acts: true });
+        let call = Call { interface, function, acts: true };
+        self.0.audit.enter(0, call, |arguments| arguments.json(name::CONTAINER, container.rep()));
     }
 
     /// The call ended. What it gave is only asked for if it is recorded.
     fn leave<T, E: Told>(
         &mut self,
         result: Result<T, E>,
-        gave: impl FnOnce(&Context, &T) -> Vec<String>,
+        given: impl FnOnce(&Context, &T, &mut Texts<'_>),
     ) -> Result<T, E> {
         let context = &mut *self.0;
         let decision = context.decision.take();
-        let mut audit = std::mem::replace(&mut context.audit, crate::audit::Operation::unrecorded());
-        audit.leave(decision, || match &result {
-            Ok(given) => Ending { gave: gave(context, given), ..Ending::ok() },
+        let mut audit = std::mem::replace(&mut context.audit, Operation::unrecorded());
+        audit.leave(decision, |gave| match &result {
+            Ok(result) => {
+                given(context, result, gave);
+                Ending::ok()
+            }
             Err(error) => error.told(),
         });
         context.audit = audit;
@@ -235,27 +237,15 @@ impl Recorded<'_> {
     }
 }
 
-fn nothing<T>(_: &Context, _: &T) -> Vec<String> {
-    Vec::new()
-}
+fn nothing<T>(_: &Context, _: &T, _: &mut Texts<'_>) {}
 
 /// The handle by which later calls name the container.
-fn handle(_: &Context, container: &Resource<Running>) -> Vec<String> {
-    vec![format!("container {}", container.rep())]
+fn handle(_: &Context, container: &Resource<Running>, gave: &mut Texts<'_>) {
+    gave.push(format_args!("container {}", container.rep()));
 }
 
-fn bindings(context: &Context, bindings: &[Binding]) -> Vec<String> {
-    Room::default().lines(bindings.iter().map(|binding| Pair(&binding.name, "=", context.named(&binding.value))))
-}
-
-/// What is recorded of arguments, and what there was in all if that is not everything.
-fn members(object: Json, room: Room) -> Map<String, Json> {
-    let mut members = match object {
-        Json::Object(members) => members,
-        _ => Map::new(),
-    };
-    members.extend(room.cut().map(|cut| ("cut".to_owned(), cut)));
-    members
+fn bindings(context: &Context, bindings: &[Binding], gave: &mut Texts<'_>) {
+    gave.extend(bindings.iter().map(|binding| Pair(&binding.name, "=", context.named(&binding.value))));
 }
 
 /// How many bytes of text a specification has.
@@ -284,43 +274,32 @@ impl Context {
     }
 
     /// A specification as it is recorded: private values by their names, all of it bounded.
-    fn described(&self, spec: &runtime::ContainerSpec) -> Map<String, Json> {
-        let mut room = Room::default();
-        let mut members = Map::new();
-        members.insert("image".to_owned(), room.line(&spec.image).into());
-        let mut list = |name: &str, texts: Vec<String>| {
-            if !texts.is_empty() {
-                members.insert(name.to_owned(), texts.into());
-            }
-        };
-        list("user", room.lines(spec.user.iter().map(|user| self.named(user))));
-        list("command", room.lines(spec.command.iter().map(|value| self.named(value))));
+    fn describe(&self, spec: &runtime::ContainerSpec, members: &mut Members<'_>) {
+        members.text(name::IMAGE, &spec.image);
+        members.texts(name::USER, spec.user.iter().map(|user| self.named(user)));
+        members.texts(name::COMMAND, spec.command.iter().map(|value| self.named(value)));
         let environment = spec.environment.iter();
-        list(
-            "environment",
-            room.lines(environment.map(|binding| Pair(&binding.name, "=", self.named(&binding.value)))),
-        );
-        let volumes = spec.volumes.iter();
+        members
+            .texts(name::ENVIRONMENT, environment.map(|binding| Pair(&binding.name, "=", self.named(&binding.value))));
         let read_only = |volume: &runtime::Volume| if volume.read_only { "read-only " } else { "" };
-        list("volumes", room.lines(volumes.map(|volume| Pair(read_only(volume), "", self.named(&volume.value)))));
-        list("hosts", room.lines(spec.hosts.iter().map(|host| Pair(&host.name, "=", &host.address))));
-        list("labels", room.lines(spec.labels.iter().map(|label| Pair(&label.key, "=", &label.text))));
+        let volumes = spec.volumes.iter();
+        members.texts(name::VOLUMES, volumes.map(|volume| Pair(read_only(volume), "", self.named(&volume.value))));
+        members.texts(name::HOSTS, spec.hosts.iter().map(|host| Pair(&host.name, "=", &host.address)));
+        members.texts(name::LABELS, spec.labels.iter().map(|label| Pair(&label.key, "=", &label.text)));
         let security = spec.security;
         let hardening = [
             (security.read_only_root, "read-only-root"),
             (security.drop_capabilities, "drop-capabilities"),
             (security.run_as_non_root, "run-as-non-root"),
         ];
-        list("security", hardening.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect());
+        members.texts(name::SECURITY, hardening.iter().filter(|(set, _)| *set).map(|(_, name)| name));
         let network = match spec.network {
             types::Network::None => "none",
             types::Network::Declared => "declared",
         };
-        members.insert("network".to_owned(), network.into());
-        members.insert("cpu_millis".to_owned(), spec.resources.cpu_millis.into());
-        members.insert("memory_bytes".to_owned(), spec.resources.memory_bytes.into());
-        members.extend(room.cut().map(|cut| ("cut".to_owned(), cut)));
-        members
+        members.word(name::NETWORK, network);
+        members.json(name::CPU_MILLIS, spec.resources.cpu_millis);
+        members.json(name::MEMORY_BYTES, spec.resources.memory_bytes);
     }
 }
 
@@ -329,7 +308,9 @@ struct Pair<'a, T>(&'a str, &'a str, T);
 
 impl<T: std::fmt::Display> std::fmt::Display for Pair<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}{}", self.0, self.1, self.2)
+        f.write_str(self.0)?;
+        f.write_str(self.1)?;
+        self.2.fmt(f)
     }
 }
 

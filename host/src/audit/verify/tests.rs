@@ -2,7 +2,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::audit::{Audit, Ending, Options, Retention, Subject};
+use crate::audit::{Audit, Call, Ending, Options, Retention, Subject};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -19,13 +19,9 @@ fn provision(audit: &Audit, server: &str) {
         digest: "d1".to_owned(),
     });
     for _ in 0..3 {
-        operation.enter(0, || crate::audit::Call {
-            interface: "config-resolver",
-            function: "resolve-command",
-            arguments: serde_json::Map::new(),
-            acts: false,
-        });
-        operation.leave(None, Ending::ok);
+        let call = Call { interface: "config-resolver", function: "resolve-command", acts: false };
+        operation.enter(0, call, |_| {});
+        operation.leave(None, |_| Ending::ok());
     }
     operation.end(Ending::ok, Default::default);
 }

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use provisioning_core::policy::patterns::Source;
-use provisioning_core::policy::{Decision, Policies, Who};
-use serde_json::{Map, Value as Json, json};
+use provisioning_core::policy::{Policies, Who};
 
 use super::{Begun, ServerOptions, begin_recorded, surroundings};
-use crate::audit::text::Room;
+use crate::audit::line::name;
 use crate::audit::{self, Audit, Call, Ending, record};
 use crate::capability::container_runtime::docker::legacy_volume::LegacyVolume;
 use crate::catalog::files::OwnFiles;
@@ -58,13 +57,24 @@ pub(super) async fn import(
     };
     let (begun, audit) = begin_recorded(options, home.as_deref())?;
     let mut recording = audit.own();
-    recording.enter(0, call);
+    let call = Call { interface: audit::OWN, function: "import-configuration", acts: true };
+    recording.enter(0, call, |arguments| {
+        arguments.texts(name::VOLUMES, [format_args!("read-only {VOLUME}")]);
+        arguments.word(name::NETWORK, "none");
+        arguments.texts(name::FILES, FILES);
+    });
     let decision = policies.holding(Who::default()).mount(VOLUME, &Source::Volume(VOLUME), true);
     let found = match decision.is_allowed() {
         true => volume.read(&FILES, reaper, Arc::clone(&begun.0)).await.map_err(|error| error.to_string()),
         false => Err(format!("a policy refuses to mount it: {decision}")),
     };
-    recording.leave(Some(record::Decision::from(&decision)), || ending(&found, &decision));
+    recording.leave(Some(record::Decision::from(&decision)), |gave| match &found {
+        Ok(files) => {
+            gave.extend(files.iter().map(|(name, _)| name));
+            Ending::ok()
+        }
+        Err(error) => Ending::failed(if decision.is_allowed() { "other" } else { "access-denied" }, error),
+    });
     match found {
         Ok(files) => {
             for (name, content) in files {
@@ -82,21 +92,6 @@ pub(super) async fn import(
         ),
     }
     Ok(Some((begun, audit)))
-}
-
-/// What is recorded of the container that is made for it.
-fn call() -> Call {
-    let arguments =
-        [("volumes", json!([format!("read-only {VOLUME}")])), ("network", json!("none")), ("files", json!(FILES))];
-    let arguments: Map<String, Json> = arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Call { interface: audit::OWN, function: "import-configuration", arguments, acts: true }
-}
-
-fn ending(found: &Result<Vec<(String, Vec<u8>)>, String>, decision: &Decision) -> Ending {
-    match found {
-        Ok(files) => Ending { gave: Room::default().lines(files.iter().map(|(name, _)| name)), ..Ending::ok() },
-        Err(error) => Ending::failed(if decision.is_allowed() { "other" } else { "access-denied" }, error),
-    }
 }
 
 /// Writes a file that is not there yet, whole or not at all. It may hold credentials: only its owner can read it.
