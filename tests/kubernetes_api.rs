@@ -104,7 +104,14 @@ fn pod(name: &str, state: &Json) -> Json {
 }
 
 /// A runtime whose API server answers as the function says.
-fn scripted(mut answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> (KubernetesRuntime, Reaper, Log) {
+fn scripted(answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> (KubernetesRuntime, Reaper, Log) {
+    scripted_with(PodSettings::default(), answer)
+}
+
+fn scripted_with(
+    settings: PodSettings,
+    mut answer: impl FnMut(&Asked) -> Reply + Send + 'static,
+) -> (KubernetesRuntime, Reaper, Log) {
     let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, Response<Body>>();
     let log = Log::default();
     let seen = log.clone();
@@ -132,7 +139,6 @@ fn scripted(mut answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> (Kubern
     });
     let connection = Connection::over(kube::Client::new(service, "ns"), "ns");
     let reaper = Reaper::new();
-    let settings = PodSettings::default();
     let runtime = KubernetesRuntime::on(connection, settings, Arc::new(OneSecret), reaper.clone(), "s".to_owned());
     (runtime, reaper, log)
 }
@@ -231,6 +237,75 @@ async fn a_watch_that_breaks_or_is_out_of_date_begins_anew() {
     assert!(matches!(&error, RuntimeError::Image { reason, .. } if reason.contains("no such image")), "{error}");
     assert!(reaper.drain(DRAIN).await);
     assert_eq!(log.count("DELETE /api/v1/namespaces/ns/pods/"), 1);
+}
+
+/// An API server whose node pulls without the pull secrets, and says so, until it tries again. `last` is how that ends.
+fn late_secrets(last: Json) -> (KubernetesRuntime, Reaper, Log) {
+    let refused = json!({"waiting": {"reason": "ErrImagePull", "message": "401 Unauthorized"}});
+    let backing_off = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
+    let states = [refused, backing_off, last];
+    let (mut created, mut step, mut looked, mut watches) = (None, 0, 0, 0);
+    let settings = PodSettings { pull_secrets: vec!["late".to_owned()], ..PodSettings::default() };
+    scripted_with(settings, move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.is(Method::GET, "/events") {
+            looked += 1;
+            // The event arrives after the state.
+            let there = json!({
+                "kind": "Event", "apiVersion": "v1", "metadata": {"name": "e", "namespace": "ns"}, "involvedObject": {}
+            });
+            return Reply::Json(200, list("EventList", if looked > 1 { std::slice::from_ref(&there) } else { &[] }));
+        }
+        if asked.is(Method::GET, "/secrets/late") {
+            let metadata = json!({"name": "late", "namespace": "ns"});
+            let kind = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            return Reply::Json(200, kind);
+        }
+        let Some(name) = &created else { return if asked.is_watch() { Reply::Broken } else { asked.usual() } };
+        let shown = |step: usize| {
+            let mut pod = pod(name, &states[step]);
+            pod["spec"]["imagePullSecrets"] = json!([{"name": "late"}]);
+            pod
+        };
+        match asked.path.ends_with("/pods") && asked.method == Method::GET {
+            true if asked.is_watch() => {
+                watches += 1;
+                // One state after the other is seen.
+                let is_next = step == 0 || looked > 1 && step < 3 && watches % 2 == 0;
+                if !is_next {
+                    return Reply::Broken;
+                }
+                step += 1;
+                Reply::Lines(vec![json!({"type": "MODIFIED", "object": shown(step - 1)})])
+            }
+            true if step > 0 => Reply::Json(200, list("PodList", &[shown(step - 1)])),
+            _ => asked.usual(),
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_could_not_read_its_pull_secrets_is_given_a_second_pull() {
+    let (runtime, reaper, log) = late_secrets(json!({"terminated": {"exitCode": 5, "reason": "Error"}}));
+    let mut running = runtime.start(request()).await.unwrap();
+    let mut output = Vec::new();
+    running.streams.stdout.read_to_end(&mut output).await.unwrap();
+    assert_eq!(running.streams.stderr.lines(), ["the container ended with exit code 5"]);
+    assert_eq!(log.count("reason%3DFailedToRetrieveImagePullSecret"), 2);
+    drop(running);
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_pull_that_fails_is_the_last() {
+    let refused = json!({"waiting": {"reason": "ErrImagePull", "message": "still 401"}});
+    let (runtime, reaper, _) = late_secrets(refused);
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Image { reason, .. } if reason.contains("still 401")), "{error}");
+    assert!(reaper.drain(DRAIN).await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -147,6 +147,10 @@ async fn a_pod_is_admitted_under_the_restricted_profile_and_is_what_the_specific
 #[tokio::test(flavor = "multi_thread")]
 async fn what_keeps_a_pod_from_running_is_explained_at_once() {
     let Some((cluster, runtime, reaper)) = simple().await else { return };
+    let registry = cluster::registry().await.unwrap();
+    let private = cluster::script(registry, "private", "exit 0").await;
+    let secretless =
+        cluster.runtime("secretless", &reaper, |settings| settings.pull_secrets = vec!["never-made".to_owned()]);
     let key = |kind, object: &str, key: &str| {
         Value::from_segments([Segment::ClusterKey { kind, object: object.to_owned(), key: key.to_owned() }])
     };
@@ -179,6 +183,8 @@ async fn what_keeps_a_pod_from_running_is_explained_at_once() {
             request(&Image::new("127.0.0.1:1/no/such:1", &[])),
             vec!["`127.0.0.1:1/no/such:1`", "cannot pull it"],
         ),
+        (&runtime, request(&private), vec!["cannot pull it", "401"]),
+        (&secretless, of_session("secretless", &private), vec!["cannot pull it", "401", "has no secret `never-made`"]),
         (&runtime, request(&Image::new("mcp-test/UPPER:1", &[])), vec!["UPPER"]),
         (
             &never,
@@ -503,6 +509,23 @@ async fn a_tool_whose_image_no_registry_has_still_runs_with_its_exit_code() {
     let done = within(runtime.run_with_input(run(&["cat"]), input.clone(), RunLimits::default())).await.unwrap();
     assert_eq!((done.exit_code, done.stdout.bytes), (0, input));
     expect_nothing_left(&cluster, &reaper).await;
+}
+
+/// A first process of a process namespace would ignore it: the pod of a cancelled tool would live on for seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_starts_a_tool_ends_when_it_is_told_to() {
+    let Some((subject, cluster)) = cluster::subject().await else { return };
+    let registry = cluster::registry().await.unwrap();
+    let image = cluster::script(registry, "told-to-end", "kill -TERM $PPID; exec sleep 600").await;
+    let mut request = subject.request(&image);
+    // By the image's shell, and by the program, which is used where a shell would not pass a variable on.
+    for odd in [None, Some("IFS")] {
+        request.spec.environment = odd.into_iter().map(|name| (name.to_owned(), Value::text("x"))).collect();
+        let done = within(subject.runtime.run(request.clone(), RunLimits::default())).await.unwrap();
+        assert_eq!(done.exit_code, 128 + 15, "{odd:?}");
+    }
+    subject.expect_nothing_left().await;
+    drop(cluster);
 }
 
 #[tokio::test(flavor = "multi_thread")]

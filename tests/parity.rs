@@ -123,7 +123,9 @@ async fn tools_give_the_same_bytes_and_exit_codes() {
         "cat; echo \"rest: $?\"",
         "echo $0 $#",
         "pwd; id -u; id -g; umask",
-        "kill -0 1 && echo 'there is an init'; [ $$ -ne 1 ] && echo 'and it is not me'",
+        "[ -d /proc/1 ] && echo 'there is an init'; [ $$ -ne 1 ] && echo 'and it is not me'",
+        // What a tool left behind, and nobody waits for, is gone when it has ended: the init waits for it.
+        "(sh -c 'sleep 0.2 & echo $! >/tmp/left' &); sleep 0.6; [ -d /proc/$(cat /tmp/left) ] || echo gone",
         "printf %s \"$PATH\"",
     ];
     for script in scripts {
@@ -296,6 +298,17 @@ async fn calls_in_the_same_second_do_not_get_in_each_others_way_and_a_cancelled_
     let error = within(both.kubernetes.run(request(&shell.kubernetes, &["sleep 600"]), limits)).await.unwrap_err();
     assert!(matches!(&error, RuntimeError::TimedOut { what, seconds: 1 } if what.contains("`tool`")), "{error}");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    both.end().await;
+}
+
+/// The one known difference: the init of a container is its tool's own user's, that of a pod is the cluster's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_init_of_a_pod_takes_no_signals_from_a_tool() {
+    let Some(both) = Both::begin().await else { return };
+    let shell = both.image("shell-signals", r#"ENTRYPOINT ["/bin/sh","-c"]"#).await;
+    let [docker, kubernetes] = both.run(&shell, &["kill -0 1 2>&1; echo \"$?\""], b"").await;
+    assert_eq!(docker.stdout.bytes, b"0\n");
+    assert_eq!(String::from_utf8_lossy(&kubernetes.stdout.bytes), "sh: can't kill pid 1: Operation not permitted\n1\n");
     both.end().await;
 }
 

@@ -14,9 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use super::client::Client;
 use super::cluster::{Cluster, PATIENCE, TEXT};
 
-/// How long what starts a tool waits for bytes, and how long its report is: those and the exit code.
+/// How many random bytes what starts a tool is sent as digits, in a line.
 const NONCE: usize = 16;
-const REPORT: usize = NONCE + 4;
 /// The label that tells a session's objects, which the pods here are not.
 const SESSION: &str = "mcp-gateway.docker.com/session";
 
@@ -102,6 +101,8 @@ impl Direct {
         let (pod, name, mut events) = self.named(&self.tool).await?;
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce)?;
+        let line: String = nonce.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect();
+        let report = format!("{}000", line.trim_end());
         let started = Instant::now();
         self.pods.create(&PostParams::default(), &pod).await?;
         let created = started.elapsed();
@@ -111,8 +112,8 @@ impl Direct {
         let attached = started.elapsed();
         let mut stdin = process.stdin().context("no standard input")?;
         let (stdout, stderr) = process.stdout().zip(process.stderr()).context("no output")?;
-        stdin.write_all(&nonce).await?;
-        let (stdout, stderr) = tokio::try_join!(reported(stdout, &nonce), reported(stderr, &nonce))?;
+        stdin.write_all(line.as_bytes()).await?;
+        let (stdout, stderr) = tokio::try_join!(reported(stdout, &report), reported(stderr, &report))?;
         let answered = started.elapsed();
         ensure!(stdout == format!("{TEXT}\n").as_bytes() && stderr.is_empty(), "the tool gave {stdout:?} {stderr:?}");
         self.delete(&name).await?;
@@ -191,14 +192,12 @@ async fn until(events: &mut Events, is_reached: impl Fn(&ContainerState) -> bool
 }
 
 /// What a stream carries before the report at its end.
-async fn reported(mut stream: impl AsyncRead + Unpin, nonce: &[u8]) -> anyhow::Result<Vec<u8>> {
+async fn reported(mut stream: impl AsyncRead + Unpin, report: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
         ensure!(stream.read_buf(&mut bytes).await? > 0, "the tool's output ended without a report");
-        let before = bytes.len().saturating_sub(REPORT);
-        if bytes.get(before..).and_then(|report| report.strip_prefix(nonce)) == Some(&[0; 4]) {
-            bytes.truncate(before);
-            return Ok(bytes);
+        if let Some(output) = bytes.strip_suffix(report.as_bytes()) {
+            return Ok(output.to_owned());
         }
     }
 }

@@ -18,7 +18,7 @@ use super::requests::line;
 /// How much longer than the floor it may take, in percent, and a call of a tool at all, in milliseconds.
 const MORE: f64 = 10.0;
 const CALL: f64 = 600.0;
-const SAMPLES: usize = 15;
+const SAMPLES: usize = 45;
 
 pub(crate) async fn measure(effort: Effort, engine: &Engine) -> anyhow::Result<()> {
     let cluster = match Cluster::find().await {
@@ -189,7 +189,8 @@ fn compare(what: &str, ours: &Series, floor: &Series) {
     let share = |adds: f64| 100.0 * adds / milliseconds(floor.percentile(50));
     let medians = milliseconds(ours.percentile(50)) - milliseconds(floor.percentile(50));
     verdict(&format!("a {what} takes more than the floor, p50 of the pairs"), share(adds), MORE, "%");
-    verdict(&format!("a {what} takes more than the floor, p50 beside p50"), share(medians), MORE, "%");
+    // A pod runs at one of two moments, 0.3 s apart: medians beside each other say which happened to be more frequent.
+    note(&format!("p50 beside p50, it takes {:.1} % more", share(medians)));
 }
 
 /// What was asked, and whether anything of it only looks.

@@ -100,6 +100,7 @@ struct Backend {
     session: session::Session,
     images: image::Images,
     runner: runner::Choice,
+    shells: runner::Shells,
     /// Whether the cluster keeps standard output and error apart in its logs, once that is known.
     split_logs: OnceLock<bool>,
 }
@@ -133,6 +134,7 @@ impl KubernetesRuntime {
             reaper,
             session: session::Session::new(session),
             runner: runner::Choice::default(),
+            shells: runner::Shells::default(),
             split_logs: OnceLock::new(),
         };
         Self { backend: Arc::new(backend) }

@@ -17,6 +17,12 @@ pub(super) enum State {
     Unschedulable(String),
     /// The kubelet does not find an object that was made just now, or cannot look, and tries again.
     NotSeenYet(RuntimeError),
+    /// Its image was not pulled, for this reason; the kubelet tries again.
+    NotPulled {
+        /// Whether the kubelet waits before the next attempt.
+        backing_off: bool,
+        error: RuntimeError,
+    },
     /// Its container runs.
     Running,
     /// Its container ran and has ended.
@@ -116,13 +122,16 @@ fn of_end(ended: &ContainerStateTerminated) -> State {
 fn of_waiting(waiting: &ContainerStateWaiting, image: &str, own: &str) -> Option<State> {
     let message = text(waiting.message.as_ref());
     let reason = waiting.reason.as_deref().unwrap_or_default();
-    let of_image = |reason: String| Some(State::Failed(RuntimeError::Image { image: image.to_owned(), reason }));
+    let error = |reason: String| RuntimeError::Image { image: image.to_owned(), reason };
+    let of_image = |reason: String| Some(State::Failed(error(reason)));
+    let cannot_pull = || {
+        let advice = "check its name, and for a private registry the pull secrets";
+        format!("the cluster cannot pull it ({reason}): {message}; {advice}")
+    };
     match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" | "SignatureValidationFailed" => {
-            of_image(format!(
-                "the cluster cannot pull it ({reason}): {message}; check its name, and for a private registry the pull secrets"
-            ))
-        }
+        "ErrImagePull" => Some(State::NotPulled { backing_off: false, error: error(cannot_pull()) }),
+        "ImagePullBackOff" => Some(State::NotPulled { backing_off: true, error: error(cannot_pull()) }),
+        "RegistryUnavailable" | "ImageInspectError" | "SignatureValidationFailed" => of_image(cannot_pull()),
         "ErrImageNeverPull" => of_image(
             "it is on no node and must not be pulled; load it into the cluster, or allow pulling with another pull policy"
                 .to_owned(),
@@ -205,8 +214,7 @@ mod tests {
     #[test]
     fn every_way_to_fail_is_told_from_being_on_the_way() {
         let failing = [
-            ("ErrImagePull", "pull access denied", "image `r/x:1` cannot be had", "pull access denied"),
-            ("ImagePullBackOff", "Back-off pulling", "image `r/x:1`", "pull secrets"),
+            ("SignatureValidationFailed", "no signature", "image `r/x:1` cannot be had", "no signature"),
             ("InvalidImageName", "couldn't parse image name", "image `r/x:1`", "does not accept its name"),
             ("ErrImageNeverPull", "", "image `r/x:1`", "load it into the cluster"),
             (
@@ -234,6 +242,15 @@ mod tests {
             let State::Failed(error) = waiting(reason, message) else { panic!("{reason}: {message}") };
             let error = error.to_string();
             assert!(error.contains(one) && error.contains(other), "{error}");
+        }
+        for (reason, message, waits) in
+            [("ErrImagePull", "pull access denied", false), ("ImagePullBackOff", "Back-off pulling", true)]
+        {
+            let State::NotPulled { backing_off, error } = waiting(reason, message) else { panic!("{reason}") };
+            assert_eq!(backing_off, waits);
+            let error = error.to_string();
+            assert!(error.contains("image `r/x:1` cannot be had") && error.contains(message), "{error}");
+            assert!(error.contains("pull secrets"), "{error}");
         }
         assert!(matches!(waiting("ContainerCreating", ""), State::Coming(_)));
         assert!(matches!(waiting("PodInitializing", ""), State::Coming(_)));

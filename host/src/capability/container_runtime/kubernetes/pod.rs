@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use provisioning_core::policy::known_text;
 use provisioning_core::{ContainerSpec, Network, Resources};
 
-use super::runner::Started;
+use super::runner::{Means, Started};
 use super::values::Translated;
 use super::volumes::Volumes;
 use super::{PodSettings, labels};
@@ -78,6 +78,8 @@ pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeErr
     };
     // Some container runtimes leave out the group of an image's user.
     let own_user = started.as_ref().and_then(|started| ids(&started.user).ok());
+    // A shell that is the first process of a container does not end when it is told to.
+    let is_shared = matches!(&started, Some(Started { means: Means::Shell, .. }));
     if let Some(started) = started {
         started.apply(&mut container, &mut volumes, &mut node_selector);
     }
@@ -89,6 +91,7 @@ pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeErr
         volumes: Some(volumes.volumes).filter(|volumes| !volumes.is_empty()),
         host_aliases: Some(aliases).filter(|aliases| !aliases.is_empty()),
         restart_policy: Some("Never".to_owned()),
+        share_process_namespace: is_shared.then_some(true),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         active_deadline_seconds: deadline,
         automount_service_account_token: Some(false),

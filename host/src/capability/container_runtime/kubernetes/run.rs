@@ -1,6 +1,6 @@
 //! Running a tool to its end, in a pod of its own.
 //!
-//! The tool is started by the gateway's runner, which gives both streams byte for byte and the exit code at once. That
+//! The tool is started by what [`super::runner`] puts before it, which gives both streams byte for byte and the exit code at once. That
 //! needs to know what the image runs. Where its registry cannot be asked, or no runner fits the nodes, the cluster starts
 //! the image as it is, and the output comes from the log of the pod; most clusters do not keep the streams apart there.
 
@@ -21,7 +21,7 @@ use super::error::{self, Step};
 use super::failure::Ended;
 use super::pod::CONTAINER;
 use super::removal::Ward;
-use super::runner::{Nonce, Reported, Started};
+use super::runner::{Means, Nonce, Reported, Shells, Started};
 use super::start::{self, Connected, How, Made, abandoned};
 use super::watch::{self, Followed};
 use crate::capability::container_runtime::{Captured, Completed, Request, RunLimits, RuntimeError};
@@ -48,7 +48,7 @@ pub(super) async fn run(
                 Ok(started) => started,
                 Err(error) => break Err(error),
             };
-            let architecture = started.as_ref().map(|started| started.architecture);
+            let means = started.as_ref().map(|started| (started.means.clone(), started.architecture));
             let stdin = started.is_some() || !input.is_empty();
             let how = How { started, stdin, deadline: Some(deadline(&backend, limits.time)) };
             let Made { lease, ward, mut followed } =
@@ -58,8 +58,8 @@ pub(super) async fn run(
                 };
             let patience = backend.settings.start_timeout;
             let work = async {
-                match architecture {
-                    Some(_) => with_runner(&ward, &mut followed, patience, &input, limits).await,
+                match &means {
+                    Some((means, _)) => with_runner(means, &ward, &mut followed, patience, &input, limits).await,
                     None => with_log(&backend, &ward, &mut followed, patience, &input, limits).await,
                 }
             };
@@ -67,9 +67,14 @@ pub(super) async fn run(
                 () = answer.closed() => return drop(lease),
                 outcome = work => outcome,
             };
-            match (outcome, architecture) {
+            match (outcome, means) {
+                // The image has no shell.
+                (Err(RuntimeError::Engine(reason)), Some((Means::Shell, _))) if Shells::is_missing(&reason) => {
+                    backend.shells.rule_out(request.spec.image.clone());
+                    lease.release().await;
+                }
                 // The nodes are of another kind than the runner.
-                (Err(RuntimeError::Unavailable(reason)), Some(architecture))
+                (Err(RuntimeError::Unavailable(reason)), Some((_, architecture)))
                     if reason.contains(WRONG_NODES)
                         && !backend.settings.node_selector.contains_key("kubernetes.io/arch") =>
                 {
@@ -111,11 +116,16 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
         tracing::debug!(image, "there is no runner for the cluster's kind of processor");
         return Ok(None);
     };
-    let (inspected, config_map) = tokio::join!(
-        backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets),
-        backend.session.runner(cluster),
-    );
-    let config_map = config_map?.to_owned();
+    let means = async {
+        let variables = request.spec.environment.iter().map(|(name, _)| name.as_str());
+        match backend.shells.fits(image, variables) {
+            true => Ok(Means::Shell),
+            false => backend.session.runner(cluster).await.map(|name| Means::Program(name.to_owned())),
+        }
+    };
+    let inspection = backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets);
+    let (inspected, means) = tokio::join!(inspection, means);
+    let means = means?;
     let inspected = match inspected {
         Ok(inspected) => inspected,
         Err(reason) => {
@@ -129,7 +139,7 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
         )));
     }
     Ok(Some(Started {
-        config_map,
+        means,
         architecture,
         // An image that was loaded onto the nodes by hand may be known there by its tag only.
         image: match backend.settings.pull_policy.as_deref() {
@@ -148,6 +158,7 @@ fn timed_out(limit: Duration) -> RuntimeError {
 }
 
 async fn with_runner(
+    means: &Means,
     ward: &Ward,
     followed: &mut Followed,
     patience: Duration,
@@ -161,13 +172,13 @@ async fn with_runner(
     };
     let feed = async {
         // A process need not read: what it does not take is given up when it ends.
-        if target.write_all(nonce.bytes()).await.is_ok() && target.write_all(input).await.is_ok() {
+        if target.write_all(&nonce.greeting(means)).await.is_ok() && target.write_all(input).await.is_ok() {
             let _ = target.shutdown().await;
         }
         std::future::pending::<Infallible>().await
     };
-    let mut stdout = Reported::new(nonce, limits.output_bytes);
-    let mut stderr = Reported::new(nonce, limits.output_bytes);
+    let mut stdout = Reported::new(nonce, means, limits.output_bytes);
+    let mut stderr = Reported::new(nonce, means, limits.output_bytes);
     let collect = async {
         loop {
             match output.next().await {

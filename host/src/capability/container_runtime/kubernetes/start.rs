@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
-use kube::api::{Api, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret};
+use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
 use provisioning_core::Network;
 use provisioning_core::text::one_line;
 use tokio::sync::oneshot;
@@ -33,6 +33,11 @@ use crate::lease::Lease;
 const SLOW: Duration = Duration::from_secs(60);
 /// How long a pull may take.
 const PULL: Duration = Duration::from_secs(15 * 60);
+/// How much more time a pod has whose image is pulled a second time; the kubelet waits 10 s before.
+const PULL_AGAIN: Duration = Duration::from_secs(20);
+/// How often, and with what pauses, it is looked for the event that says why a pull failed: it is sent beside the state.
+const LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 /// After how long it is looked closer at a pod that does not run, if there is that much time.
 const LOOK_CLOSER: Duration = Duration::from_secs(4);
 /// How long no node may have room where there is no time for a new node anyway.
@@ -230,7 +235,7 @@ pub(super) async fn connect(ward: &Ward, followed: &mut Followed, limit: Duratio
 /// Waits until the container runs, or has run. What keeps it from that is explained.
 pub(super) async fn runs(ward: &Ward, followed: &mut Followed, limit: Duration) -> Result<Option<Ended>, RuntimeError> {
     let began = Instant::now();
-    let mut patience = Patience { limit, began, events: Events::Unread, no_room: None };
+    let mut patience = Patience { limit, began, events: Events::Unread, no_room: None, pull: Pull::NotFailed };
     loop {
         let mut where_ = "waiting for the cluster";
         match followed.now() {
@@ -249,6 +254,7 @@ pub(super) async fn runs(ward: &Ward, followed: &mut Followed, limit: Duration) 
                     patience.no_room = None;
                 }
                 State::Unschedulable(reason) => patience.unschedulable(ward.name(), reason),
+                State::NotPulled { backing_off, error } => patience.not_pulled(ward, &pod, backing_off, error).await?,
             },
         }
         tokio::select! {
@@ -265,6 +271,16 @@ struct Patience {
     events: Events,
     /// Since when something is in the way that may go by itself, and what it is.
     no_room: Option<(Instant, RuntimeError)>,
+    pull: Pull,
+}
+
+/// How far a pull is that failed because the node could not read its pull secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    NotFailed,
+    Failed,
+    /// The kubelet waits until it tries again.
+    BackingOff,
 }
 
 enum Events {
@@ -296,15 +312,49 @@ impl Patience {
         self.no_room = Some((since, RuntimeError::Unavailable(text)));
     }
 
+    /// Gives a pull up that failed, unless it failed because the node could not read its pull secrets although they are
+    /// there: a kubelet with much to do gives its caches a second, pulls without them, and tries again.
+    async fn not_pulled(
+        &mut self,
+        ward: &Ward,
+        pod: &Pod,
+        backing_off: bool,
+        error: RuntimeError,
+    ) -> Result<(), RuntimeError> {
+        self.pull = match self.pull {
+            Pull::NotFailed => {
+                let spec = pod.spec.as_ref();
+                let secrets = spec.and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
+                let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+                if names.is_empty() || !lacked_secrets(ward).await {
+                    return Err(error);
+                }
+                let missing = missing(ward.cluster(), &names).await;
+                if !missing.is_empty() {
+                    return Err(without(error, &missing, ward.cluster()));
+                }
+                tracing::info!(pod = ward.name(), "the node could not read the pull secrets and tries again");
+                if backing_off { Pull::BackingOff } else { Pull::Failed }
+            }
+            // It was tried again.
+            Pull::BackingOff if !backing_off => return Err(error),
+            Pull::Failed | Pull::BackingOff if backing_off => Pull::BackingOff,
+            same @ (Pull::Failed | Pull::BackingOff) => same,
+        };
+        self.no_room = Some((self.began, error));
+        Ok(())
+    }
+
     /// Waits until something is known from events. An error when there is nothing to wait for any more.
     async fn wait(&mut self, ward: &Ward, where_: &str) -> Result<(), RuntimeError> {
         let told = match &self.events {
             Events::Unread => Told::default(),
             Events::Read(_, told) | Events::Over(told) => told.clone(),
         };
+        let again = if self.pull == Pull::NotFailed { Duration::ZERO } else { PULL_AGAIN };
         let limit = match told.pulling {
             Some(_) => PULL.max(self.limit),
-            None => self.limit + told.pulled,
+            None => self.limit + told.pulled + again,
         };
         let mut until = self.began + limit;
         if let Some((since, RuntimeError::Unavailable(_))) = &self.no_room
@@ -330,8 +380,7 @@ impl Patience {
         if matches!(self.events, Events::Unread) {
             tokio::time::sleep_until(self.began + LOOK_CLOSER.min(self.limit / 2)).await;
             let api: Api<Event> = ward.cluster().api();
-            let fields = format!("involvedObject.kind=Pod,involvedObject.name={}", ward.name());
-            let params = WatchParams::default().fields(&fields);
+            let params = WatchParams::default().fields(&about(ward));
             // From no version on, so that what was before comes first.
             self.events = match tokio::time::timeout(QUICK, api.watch(&params, "0")).await {
                 Ok(Ok(events)) => Events::Read(events.boxed(), Told::default()),
@@ -346,6 +395,48 @@ impl Patience {
             Some(Err(_)) | None => self.events = Events::Over(told.clone()),
         }
     }
+}
+
+/// Whether the node says that it could not read pull secrets of the pod.
+async fn lacked_secrets(ward: &Ward) -> bool {
+    let cluster = ward.cluster();
+    let api: Api<Event> = cluster.api();
+    let fields = format!("{},reason=FailedToRetrieveImagePullSecret", about(ward));
+    let params = ListParams::default().fields(&fields).limit(1);
+    for look in 0..LOOKS {
+        if look > 0 {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        match cluster.call(Step::new("list", "events", ""), QUICK, api.list(&params)).await {
+            Ok(found) if found.items.is_empty() => {}
+            Ok(_) => return true,
+            // Whoever may not look does not know.
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// Which of these secrets do not exist. One that must not be read counts as there.
+async fn missing<'a>(cluster: &Cluster, names: &[&'a str]) -> Vec<&'a str> {
+    let api: Api<Secret> = cluster.api();
+    let looks = names.iter().map(async |name| {
+        let found = tokio::time::timeout(QUICK, api.get_metadata(name)).await;
+        matches!(found, Ok(Err(error)) if error::status(&error) == Some(404)).then_some(*name)
+    });
+    futures::future::join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// An error of an image, with the pull secrets that do not exist.
+fn without(error: RuntimeError, missing: &[&str], cluster: &Cluster) -> RuntimeError {
+    let RuntimeError::Image { image, reason } = error else { return error };
+    let (names, namespace) = (missing.join("`, `"), cluster.namespace());
+    RuntimeError::Image { image, reason: format!("{reason}; namespace `{namespace}` has no secret `{names}`") }
+}
+
+/// The field selector of the events about a pod.
+fn about(ward: &Ward) -> String {
+    format!("involvedObject.kind=Pod,involvedObject.name={}", ward.name())
 }
 
 impl Told {
