@@ -2,12 +2,15 @@
 //!
 //! Writes `$OUT_DIR/builtin_components.rs` for `src/builtin.rs` to include, and names the directory of the test
 //! guests, one `.wasm` per folder below `components/fixtures*`, in `FIXTURE_COMPONENTS`. How a guest is built is in
-//! `build/guests.rs`. Also builds the program that starts tools in pods, see `build/runner.rs`.
+//! `build/guests.rs`. Also builds the program that starts tools in pods, see `build/runner.rs`, and says how the programs
+//! are linked, see `build/linking.rs`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "that is how a build script talks to cargo")]
 
 #[path = "build/guests.rs"]
 mod guests;
+#[path = "build/linking.rs"]
+mod linking;
 #[path = "build/runner.rs"]
 mod runner;
 
@@ -76,6 +79,7 @@ fn build() -> Result<()> {
         write(&directory.join(format!("{}.wasm", guest.file_stem)), &toolchain.component(guest)?)?;
     }
     println!("cargo::rustc-env=FIXTURE_COMPONENTS={}", directory.display());
+    linking::pack_relocations();
     Ok(())
 }
 

@@ -72,7 +72,13 @@ impl Engine {
             .allocation_strategy(allocation);
         if let Some(directory) = cache {
             let mut settings = CacheConfig::new();
-            settings.with_directory(directory);
+            settings
+                .with_directory(directory)
+                // Reading what was written at a higher level takes a window of 2 MiB or more (zstd's default here: 3),
+                // most of which the allocator keeps; level 1 has 512 KiB. An optimized level that is no higher also
+                // means that nothing is compressed anew, at 8 MiB and more, after its 256th use.
+                .with_baseline_compression_level(1)
+                .with_optimized_compression_level(1);
             config.cache(Some(Cache::new(settings)?));
         }
         let engine = wasmtime::Engine::new(&config)?;
