@@ -97,7 +97,8 @@ fn run() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         println!("this is an unoptimised build: use `just bench` for figures that mean something\n");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // As a gateway over stdio has.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         if wanted("sandbox") {
             // As in the gateway: from a task of the runtime, not from the thread that waits for it.

@@ -45,7 +45,9 @@ impl Place {
                 writeln!(catalog, "    {more}")?;
             }
         }
-        std::fs::write(directory.path().join("catalog.yaml"), catalog)?;
+        // In a directory of its own: the gateway follows changes there.
+        std::fs::create_dir(directory.path().join("catalog"))?;
+        std::fs::write(directory.path().join("catalog/catalog.yaml"), catalog)?;
         let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
         Ok(Self { directory, names: names.join(",") })
     }
@@ -61,7 +63,7 @@ impl Place {
         let log = std::fs::File::create(self.directory.path().join("log"))?;
         command
             .args(["gateway", "run", "--catalog"])
-            .arg(self.directory.path().join("catalog.yaml"))
+            .arg(self.directory.path().join("catalog/catalog.yaml"))
             .args(["--servers", &self.names])
             .args(flags)
             .env("HOME", self.directory.path())

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
 
 use super::guard::Call;
 use super::http::Principal;
@@ -62,7 +63,7 @@ impl Front {
     fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
         let is_modern = context.meta.protocol_version().is_some_and(|version| !version.has_initialize());
         // Requests of clients to servers went away with sessions, so such a client cannot be asked anything.
-        let abilities = if is_modern { Map::new() } else { abilities(context.client_capabilities()) };
+        let capabilities = if is_modern { None } else { context.client_capabilities() };
         let (log_level, wants_logs) = if is_modern {
             let level = context.meta.get("io.modelcontextprotocol/logLevel").and_then(Value::as_str);
             (level.map(str::to_owned), level.is_some())
@@ -72,8 +73,8 @@ impl Front {
         Caller {
             peer: context.peer.clone(),
             cancel: context.ct.clone(),
-            abilities,
-            client_info: context.client_info().and_then(|info| serde_json::to_value(info).ok()),
+            capabilities,
+            client_info: context.client_info(),
             progress_token: context.meta.get_progress_token(),
             log_level,
             wants_logs,
@@ -101,7 +102,7 @@ impl Front {
         caller: &Caller,
     ) -> Result<T, ErrorData> {
         guard::screen_request(&self.core, &params).map_err(protocol_error)?;
-        let result = forward(&self.core, server, method, params, caller).await;
+        let result = Box::pin(forward(&self.core, server, method, params, caller)).await;
         let result = result.and_then(|result| guard::screen_result(&self.core, result)).map_err(protocol_error)?;
         self.typed(server, method, result)
     }
@@ -270,7 +271,8 @@ impl ServerHandler for Front {
                 forward(&self.core, route.server, "tools/call", params, &caller).await
             }
         };
-        let result = guard::guarded(&self.core, call, params, &caller.cancel, work).await;
+        // In a place of its own: what handles a request is moved several times.
+        let result = Box::pin(guard::guarded(&self.core, call, params, &caller.cancel, work)).await;
         if self.core.options.log_calls {
             let outcome = match &result {
                 Ok(result) if result.get("isError") == Some(&Value::Bool(true)) => "tool error",
@@ -278,8 +280,12 @@ impl ServerHandler for Front {
                 Err(CallError::Upstream(UpstreamError::Cancelled)) => "cancelled",
                 Err(_) => "error",
             };
-            let milliseconds = started.elapsed().as_millis();
-            tracing::info!(tool = tool.as_ref(), server = definition.name, milliseconds, outcome, "call");
+            let (tool, definition, milliseconds) = (tool.clone(), definition.clone(), started.elapsed().as_millis());
+            let line = async move {
+                tracing::info!(tool = tool.as_ref(), server = definition.name, milliseconds, outcome, "call");
+            };
+            // The client need not wait until it is written.
+            self.core.tracker.spawn(line.in_current_span());
         }
         match result {
             Ok(result) => self.typed::<CallToolResult>(route.server, "tools/call", result).map(Into::into),
@@ -406,18 +412,6 @@ async fn announce(core: Arc<Core>, peer: Peer<RoleServer>) {
             return;
         }
     }
-}
-
-/// The abilities that are relayed. Announcing others would make servers ask for what cannot be delivered.
-fn abilities(capabilities: Option<impl Serialize>) -> Map<String, Value> {
-    let Some(Ok(Value::Object(capabilities))) = capabilities.map(serde_json::to_value) else { return Map::new() };
-    let relayed = capabilities.into_iter().filter_map(|(name, value)| match name.as_str() {
-        "sampling" | "elicitation" => Some((name, value)),
-        // Without `listChanged`: changes of roots are not passed on.
-        "roots" => Some((name, json!({}))),
-        _ => None,
-    });
-    relayed.collect()
 }
 
 /// The parameters for the server: those of the client with its metadata, but not what is between client and gateway.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use rmcp::RoleServer;
-use rmcp::model::{ClientResult, ProgressToken, ServerNotification, ServerRequest};
+use rmcp::model::{ClientCapabilities, ClientResult, Implementation, ProgressToken, ServerNotification, ServerRequest};
 use rmcp::service::{Peer, ServiceError};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -35,10 +35,10 @@ pub(crate) struct Caller {
     pub peer: Peer<RoleServer>,
     /// Cancelled when the client gives up or is gone.
     pub cancel: CancellationToken,
-    /// Whether the client can be sent requests, and which.
-    pub abilities: Map<String, Value>,
+    /// What the client can be asked; none if it cannot be sent requests.
+    pub capabilities: Option<ClientCapabilities>,
     /// The client's name and version.
-    pub client_info: Option<Value>,
+    pub client_info: Option<Implementation>,
     /// The client's own token for progress.
     pub progress_token: Option<ProgressToken>,
     /// From which level on the client wants log messages. `None` leaves it to the server.
@@ -47,6 +47,31 @@ pub(crate) struct Caller {
     pub wants_logs: bool,
     /// Keeps long-lived servers.
     pub session: Arc<Session>,
+}
+
+impl Caller {
+    /// Who a server is told that it serves.
+    fn introduction(&self) -> Introduction {
+        let client_info = self.client_info.as_ref().and_then(|info| serde_json::to_value(info).ok());
+        Introduction {
+            client_info: client_info.unwrap_or_else(|| Introduction::gateway().client_info),
+            capabilities: Value::Object(self.abilities()),
+        }
+    }
+
+    /// The abilities that are relayed. Announcing others would make servers ask for what cannot be delivered.
+    fn abilities(&self) -> Map<String, Value> {
+        let Some(Ok(Value::Object(capabilities))) = self.capabilities.as_ref().map(serde_json::to_value) else {
+            return Map::new();
+        };
+        let relayed = capabilities.into_iter().filter_map(|(name, value)| match name.as_str() {
+            "sampling" | "elicitation" => Some((name, value)),
+            // Without `listChanged`: changes of roots are not passed on.
+            "roots" => Some((name, json!({}))),
+            _ => None,
+        });
+        relayed.collect()
+    }
 }
 
 /// Why a request has no result.
@@ -92,19 +117,17 @@ pub(crate) async fn forward(
     // The end of the gateway waits for what is under way here.
     let _under_way = core.tracker.token();
     let cancel = core.cancel.child_token();
-    let introduction = Introduction {
-        client_info: caller.client_info.clone().unwrap_or_else(|| Introduction::gateway().client_info),
-        capabilities: Value::Object(caller.abilities.clone()),
-    };
     let work = async {
         let _turn = turn(core, &definition).await?;
-        let opening = core.opening();
-        let open = Upstream::open(&opening, &definition.name, &introduction, &cancel);
+        // Only for a server that is not there yet: the calls of one that is kept are to cost as little as they can.
+        let open = || {
+            Box::pin(async { Upstream::open(&core.opening(), &definition.name, &caller.introduction(), &cancel).await })
+        };
         let (is_kept, policy) = (core.options.keeps(&definition.entry), &core.options.restart);
         let upstream = if is_kept {
             caller.session.server(server, &definition.name, policy, open).await?
         } else {
-            Arc::new(open.await?)
+            Arc::new(open().await?)
         };
         if is_kept {
             follow(core, server, &upstream, &caller.session);
@@ -232,7 +255,7 @@ async fn ask(connection: &Connection, caller: &Caller, id: Value, method: String
         "roots/list" => "roots",
         _ => "",
     };
-    let result = if caller.abilities.contains_key(ability) {
+    let result = if caller.abilities().contains_key(ability) {
         ask_client(caller, &method, params).await
     } else {
         Err(RpcError::method_not_found(&method))

@@ -40,7 +40,7 @@ impl Session {
         server: usize,
         name: &str,
         policy: &RestartPolicy,
-        open: F,
+        open: impl FnOnce() -> F,
     ) -> Result<Arc<Upstream>, UpstreamError>
     where
         F: Future<Output = Result<Upstream, UpstreamError>>,
@@ -67,7 +67,7 @@ impl Session {
                 reason: pause.reason,
             });
         }
-        match open.await {
+        match open().await {
             Ok(upstream) => {
                 let upstream = Arc::new(upstream);
                 kept.upstream = Some(Arc::clone(&upstream));
