@@ -1,14 +1,16 @@
 //! Tells when files may have changed, without waking up while they do not.
 //!
 //! The system watches the directories in which they are, or will be: that is where files appear, are replaced and are
-//! linked elsewhere. What it finds is only a reason to look.
+//! linked elsewhere. What it finds is only a reason to look, and other files may change in these directories all the
+//! time: only names are heard that are on the way to a file.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 /// How often files are looked at where the system watches them all: some file systems tell nothing.
@@ -22,6 +24,8 @@ const LINKS: usize = 16;
 pub(super) struct Bell {
     rung: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
+    /// The names that are heard, in whichever of the directories.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
     /// The directories that are watched.
     places: BTreeSet<PathBuf>,
     /// Whether those are all that should be.
@@ -32,23 +36,28 @@ impl Bell {
     /// A bell for no file yet.
     pub(super) fn new() -> Self {
         let rung = Arc::new(Notify::new());
-        let ring = Arc::clone(&rung);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change. What went wrong may be one.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                ring.notify_one();
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let (ring, heard) = (Arc::clone(&rung), Arc::clone(&names));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // What went wrong may be a change.
+            if event.is_ok_and(|event| !is_change(&event, &heard.lock().unwrap_or_else(PoisonError::into_inner))) {
+                return;
             }
+            ring.notify_one();
         });
         if let Err(error) = &watcher {
             tracing::debug!(%error, "the system does not watch files; they are looked at every second");
         }
-        Self { rung, watcher: watcher.ok(), places: BTreeSet::new(), is_complete: true }
+        Self { rung, watcher: watcher.ok(), names, places: BTreeSet::new(), is_complete: true }
     }
 
     /// Rings for these files from now on, and for no others.
     pub(super) fn follow(&mut self, files: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<PathBuf> = files.iter().flat_map(|file| places(file)).collect();
+        let (wanted, names) = files.iter().flat_map(|file| places(file)).unzip::<_, _, BTreeSet<PathBuf>, Vec<_>>();
+        // A directory may go itself.
+        let own = wanted.iter().filter_map(|place| place.file_name()).map(OsString::from);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.into_iter().chain(own).collect();
         for place in self.places.difference(&wanted) {
             // It may be gone, and its watch with it.
             let _ = watcher.unwatch(place);
@@ -72,19 +81,28 @@ impl Bell {
     }
 }
 
-/// The directories in which something changes when a file does: its own, those of the links that lead to it, and for
-/// one that is not there the nearest that is.
-fn places(file: &Path) -> BTreeSet<PathBuf> {
+/// Whether an event is about one of these names. Reading a file is no change.
+fn is_change(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    let is_heard = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
+    // An event without a path says that others were lost.
+    !matches!(event.kind, EventKind::Access(_)) && (event.paths.is_empty() || event.paths.iter().any(is_heard))
+}
+
+/// The directories in which something changes when a file does, and under which name: its own, those of the links that
+/// lead to it, and for one that is not there the nearest that is.
+fn places(file: &Path) -> BTreeSet<(PathBuf, OsString)> {
     let mut places = BTreeSet::new();
     let mut open = vec![std::path::absolute(file).unwrap_or_else(|_| file.to_owned())];
     for _ in 0..LINKS {
         let Some(path) = open.pop() else { break };
         let Some(directory) = path.ancestors().skip(1).find(|ancestor| ancestor.is_dir()) else { continue };
-        places.insert(directory.to_owned());
+        let next = path.strip_prefix(directory).ok().and_then(|rest| rest.components().next());
+        places.extend(next.map(|next| (directory.to_owned(), next.as_os_str().to_owned())));
         // Any part of the path may be a link, as in directories that are replaced as a whole.
         for part in path.ancestors() {
-            if let (Ok(target), Some(parent)) = (std::fs::read_link(part), part.parent()) {
-                places.insert(parent.to_owned());
+            if let (Ok(target), Some(parent), Some(name)) = (std::fs::read_link(part), part.parent(), part.file_name())
+            {
+                places.insert((parent.to_owned(), name.to_owned()));
                 let rest = path.strip_prefix(part).unwrap_or(Path::new(""));
                 let target = parent.join(target);
                 open.push(if rest.as_os_str().is_empty() { target } else { target.join(rest) });

@@ -46,6 +46,10 @@ async fn every_way_in_which_a_file_changes_rings() {
     fs::read(&file).unwrap();
     let rung = tokio::time::timeout(Duration::from_millis(300), bell.rung.notified()).await;
     assert!(rung.is_err(), "reading it is no change");
+    fs::write(root.join("a/b/log"), "5").unwrap();
+    fs::remove_file(root.join("a/b/log")).unwrap();
+    let rung = tokio::time::timeout(Duration::from_millis(300), bell.rung.notified()).await;
+    assert!(rung.is_err(), "another file of the directory is none either");
 }
 
 #[cfg(unix)]
@@ -76,5 +80,5 @@ async fn links_are_followed_wherever_they_are_on_the_way() {
 
     let loops = root.join("loop");
     symlink("loop", &loops).unwrap();
-    assert!(places(&loops).contains(&root));
+    assert!(places(&loops).contains(&(root, "loop".into())));
 }
