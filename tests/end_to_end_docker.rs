@@ -191,8 +191,8 @@ async fn a_call_whose_container_is_removed_gets_an_error_and_the_next_a_new_cont
 async fn configuration_and_secrets_reach_the_server_and_nobody_else() {
     let Some(_engine) = Engine::find().await else { return };
     let setup = Setup::new();
-    let secrets = setup.file("secrets.env", "everything.token=tok$en-4711\n");
-    let section = format!("{}:\n  greeting: good-morning-0815\n", setup.name("everything"));
+    let secrets = setup.file("secrets.env", "everything.token=tok$en-xyzzy\n");
+    let section = format!("{}:\n  greeting: good-morning-plugh\n", setup.name("everything"));
     let config = setup.file("config.yaml", &section);
     let (secrets, config) = (secrets.to_str().unwrap(), config.to_str().unwrap());
     // The server shows what it got, which is refused unless it is allowed.
@@ -200,10 +200,10 @@ async fn configuration_and_secrets_reach_the_server_and_nobody_else() {
     let gateway = setup.gateway(&["everything"], &more).await;
 
     let environment: Value = serde_json::from_str(&gateway.text("get-env", json!({})).await).unwrap();
-    assert_eq!(environment["EVERYTHING_TOKEN"], "tok$en-4711");
-    assert_eq!(environment["GREETING"], "good-morning-0815");
+    assert_eq!(environment["EVERYTHING_TOKEN"], "tok$en-xyzzy");
+    assert_eq!(environment["GREETING"], "good-morning-plugh");
     let log = gateway.log();
-    assert!(!log.contains("4711") && !log.contains("0815"), "a private value is in the log:\n{log}");
+    assert!(!log.contains("xyzzy") && !log.contains("plugh"), "a private value is in the log:\n{log}");
     assert!(gateway.close().await.success());
 }
 
@@ -376,7 +376,7 @@ async fn a_server_that_ends_at_once_or_talks_garbage_is_reported_and_removed() {
 #[tokio::test]
 async fn a_dry_run_prints_the_plan_without_an_engine() {
     let setup = Setup::new();
-    let secrets = setup.file("secrets.env", "everything.token=tok$en-4711\n");
+    let secrets = setup.file("secrets.env", "everything.token=tok$en-xyzzy\n");
     let mut command = setup.command();
     command.env("DOCKER_HOST", "unix:///nonexistent/docker.sock").args(["gateway", "run", "--dry-run"]);
     command.arg("--secrets").arg(secrets).args(setup.selection(&["everything", "time"]));
@@ -386,7 +386,7 @@ async fn a_dry_run_prints_the_plan_without_an_engine() {
     for text in ["mcp-test/everything:1", "mcp-test/time:1", "--local-timezone=UTC", "EVERYTHING_TOKEN"] {
         assert!(plan.contains(text), "`{text}` is missing in:\n{plan}");
     }
-    assert!(!plan.contains("4711") && !log.contains("4711"), "a secret is in the plan");
+    assert!(!plan.contains("xyzzy") && !log.contains("xyzzy"), "a secret is in the plan");
 }
 
 #[tokio::test]

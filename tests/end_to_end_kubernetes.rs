@@ -74,13 +74,13 @@ async fn environment(gateway: &Gateway) -> Value {
 async fn values_of_this_machine_reach_the_server_through_objects_of_its_own_and_stand_nowhere_else() {
     let Some(cluster) = Cluster::find().await else { return };
     let setup = Setup::new();
-    let (secrets, config) = files(&setup, "tok$(PATH)en-4711", "good-$(HOME)-0815");
+    let (secrets, config) = files(&setup, "tok$(PATH)en-xyzzy", "good-$(HOME)-plugh");
     let more = ["--long-lived", "--secrets", &secrets, "--config", &config, "--verbose", "--block-secrets=false"];
     let gateway = start(&cluster, &setup, &["everything", "time"], (HERE, HERE), &more).await;
 
     let seen = environment(&gateway).await;
-    assert_eq!(seen["EVERYTHING_TOKEN"], "tok$(PATH)en-4711", "nothing is expanded in what is no template");
-    assert_eq!(seen["GREETING"], "good-$(HOME)-0815");
+    assert_eq!(seen["EVERYTHING_TOKEN"], "tok$(PATH)en-xyzzy", "nothing is expanded in what is no template");
+    assert_eq!(seen["GREETING"], "good-$(HOME)-plugh");
     let time = gateway.text("get_current_time", json!({"timezone": "Europe/Paris"})).await;
     assert!(time.contains("Europe/Paris"), "{time}");
 
@@ -96,9 +96,9 @@ async fn values_of_this_machine_reach_the_server_through_objects_of_its_own_and_
     assert!(held.metadata.owner_references.is_some_and(|owners| !owners.is_empty()));
     assert!(own_secret.starts_with("mcp-") && own_map.starts_with("mcp-"), "{own_secret} {own_map}");
     let pods = serde_json::to_string(&pods).unwrap();
-    assert!(!pods.contains("4711") && !pods.contains("0815"), "a private value is in a pod: {pods}");
+    assert!(!pods.contains("xyzzy") && !pods.contains("plugh"), "a private value is in a pod: {pods}");
     let log = gateway.log();
-    assert!(!log.contains("4711") && !log.contains("0815"), "a private value is in the log:\n{log}");
+    assert!(!log.contains("xyzzy") && !log.contains("plugh"), "a private value is in the log:\n{log}");
 
     assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
@@ -109,13 +109,13 @@ async fn values_of_the_cluster_are_referred_to_and_never_read() {
     let Some(cluster) = Cluster::find().await else { return };
     let setup = Setup::new();
     let greeting = format!("{}.greeting", setup.name("everything"));
-    cluster.secret(SECRETS, &[("everything.token", "tok-4711"), ("other.token", "not-this")]).await;
-    cluster.config_map(CONFIG, &[(&greeting, "good-0815"), ("other.key", "not-this")]).await;
+    cluster.secret(SECRETS, &[("everything.token", "tok-xyzzy"), ("other.token", "not-this")]).await;
+    cluster.config_map(CONFIG, &[(&greeting, "good-plugh"), ("other.key", "not-this")]).await;
     let more = ["--long-lived", "--block-secrets=false", "--verbose"];
     let gateway = start(&cluster, &setup, &["everything"], (CLUSTER, CLUSTER), &more).await;
 
     let seen = environment(&gateway).await;
-    assert_eq!((&seen["EVERYTHING_TOKEN"], &seen["GREETING"]), (&json!("tok-4711"), &json!("good-0815")));
+    assert_eq!((&seen["EVERYTHING_TOKEN"], &seen["GREETING"]), (&json!("tok-xyzzy"), &json!("good-plugh")));
     assert!(!seen.to_string().contains("not-this"), "the server gets its own keys only: {seen:#}");
     let pods = cluster.wait_for_pods(1).await;
     let variables = variables(&pods[0]);
@@ -124,8 +124,8 @@ async fn values_of_the_cluster_are_referred_to_and_never_read() {
         ("secret".to_owned(), SECRETS.to_owned(), "everything.token".to_owned())
     );
     assert_eq!(reference(&variables, "GREETING"), ("config".to_owned(), CONFIG.to_owned(), greeting));
-    assert!(!cluster.everything().await.contains("4711"));
-    assert!(!gateway.log().contains("4711") && !gateway.log().contains("0815"), "{}", gateway.log());
+    assert!(!cluster.everything().await.contains("xyzzy"));
+    assert!(!gateway.log().contains("xyzzy") && !gateway.log().contains("plugh"), "{}", gateway.log());
 
     assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
@@ -145,14 +145,14 @@ async fn secrets_and_configuration_may_come_from_different_places() {
                 setup.name("both")
             ),
         );
-        let secrets = setup.file("secrets.env", "everything.token=tok-4711\n").display().to_string();
+        let secrets = setup.file("secrets.env", "everything.token=tok-xyzzy\n").display().to_string();
         let section = format!("{}:\n  greeting: hi\n", setup.name("both"));
         let config = setup.file("config.yaml", &section).display().to_string();
         let (secret_name, config_name) = (format!("secrets-{number}"), format!("config-{number}"));
         let mut more = vec!["--cluster-secret-name", &secret_name, "--cluster-config-name", &config_name];
         more.extend(["--block-secrets=false", "--long-lived"]);
         if sources.0 == CLUSTER {
-            cluster.secret(&secret_name, &[("everything.token", "tok-4711")]).await;
+            cluster.secret(&secret_name, &[("everything.token", "tok-xyzzy")]).await;
             more.extend(["--config", &config]);
         } else {
             cluster.config_map(&config_name, &[(&format!("{}.greeting", setup.name("both")), "hi")]).await;
@@ -160,9 +160,9 @@ async fn secrets_and_configuration_may_come_from_different_places() {
         }
         let gateway = start(&cluster, &setup, &["both"], sources, &more).await;
         let seen = environment(&gateway).await;
-        assert_eq!(seen["URL"], "https://hi:tok-4711@h/$x$$", "{sources:?}");
+        assert_eq!(seen["URL"], "https://hi:tok-xyzzy@h/$x$$", "{sources:?}");
         let pods = serde_json::to_string(&cluster.wait_for_pods(1).await).unwrap();
-        assert!(!pods.contains("4711"), "{pods}");
+        assert!(!pods.contains("xyzzy"), "{pods}");
         assert!(gateway.close().await.success());
         cluster.wait_until_empty().await;
     }
@@ -295,7 +295,7 @@ async fn a_remote_server_needs_no_image_and_a_grant_for_secrets_of_the_cluster()
         setup.name("remote")
     );
     setup.add("remote", &entry);
-    cluster.secret(SECRETS, &[("r.token", "tok-4711")]).await;
+    cluster.secret(SECRETS, &[("r.token", "tok-xyzzy")]).await;
     cluster.config_map(CONFIG, &[(&format!("{}.path", setup.name("remote")), "mcp")]).await;
     let near = ["--allow-private-remote", "127.0.0.1"];
     let gateway = start(&cluster, &setup, &["remote"], (CLUSTER, CLUSTER), &near).await;
@@ -307,9 +307,9 @@ async fn a_remote_server_needs_no_image_and_a_grant_for_secrets_of_the_cluster()
     let granted = [&near[..], &["--grant", "remote-secrets"]].concat();
     let gateway = start(&cluster, &setup, &["remote"], (CLUSTER, CLUSTER), &granted).await;
     assert_eq!(gateway.tools().await, ["far"]);
-    assert!(!gateway.log().contains("4711"), "{}", gateway.log());
+    assert!(!gateway.log().contains("xyzzy"), "{}", gateway.log());
     assert!(gateway.close().await.success());
-    assert!(seen.lock().unwrap().iter().all(|token| token == "Bearer tok-4711"), "{:?}", seen.lock().unwrap());
+    assert!(seen.lock().unwrap().iter().all(|token| token == "Bearer tok-xyzzy"), "{:?}", seen.lock().unwrap());
     assert!(cluster.pods().await.is_empty());
 }
 
@@ -461,7 +461,7 @@ async fn what_a_killed_gateway_left_is_removed_by_the_next_once_its_lease_has_ex
 async fn a_plan_shows_the_objects_without_values_and_without_a_cluster() {
     let Some(cluster) = Cluster::find().await else { return };
     let setup = Setup::new();
-    let (secrets, config) = files(&setup, "tok-4711", "good-0815");
+    let (secrets, config) = files(&setup, "tok-xyzzy", "good-plugh");
     for sources in [(HERE, HERE), (CLUSTER, CLUSTER)] {
         let mut command = setup.command();
         command.env("KUBECONFIG", "/nonexistent").args(["provisioner", "plan", "-o", "json"]);
@@ -472,7 +472,7 @@ async fn a_plan_shows_the_objects_without_values_and_without_a_cluster() {
         let output = command.output().await.unwrap();
         let (plan, log) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert!(output.status.success(), "{log}\n{plan}");
-        assert!(!plan.contains("4711") && !plan.contains("0815"), "{plan}");
+        assert!(!plan.contains("xyzzy") && !plan.contains("plugh"), "{plan}");
         let plan: Value = serde_json::from_str(&plan).unwrap();
         let objects = plan["plan"][0]["objects"].as_array().unwrap();
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();

@@ -225,15 +225,15 @@ async fn environment_secrets_user_and_network_rules_are_those_of_the_entry() {
     setup.add("kit", &entry);
     let open = "allowHosts: ['example.com:443']\nextraHosts: ['printer.test:10.1.2.3']";
     setup.add("open", &tools(open, &[("hosts", "command: [cat, /etc/hosts]")]));
-    let secrets = setup.file("secrets.env", "a/b=one-4711\na:b=two-4711\n");
-    let config = setup.file("config.yaml", &format!("{}:\n  greeting: hello-0815\n", setup.name("kit")));
+    let secrets = setup.file("secrets.env", "a/b=one-xyzzy\na:b=two-xyzzy\n");
+    let config = setup.file("config.yaml", &format!("{}:\n  greeting: hello-plugh\n", setup.name("kit")));
     let (secrets, config) = (secrets.to_str().unwrap(), config.to_str().unwrap());
     // The tool shows what it got, which is refused unless it is allowed.
     let more = ["--secrets", secrets, "--config", config, "--block-secrets=false"];
     let gateway = setup.gateway(&["kit", "open"], &more).await;
 
     let variables = gateway.text("variables", json!({})).await;
-    for line in ["FIRST=one-4711", "SECOND=two-4711", "GREETING=hello-0815, $FIRST"] {
+    for line in ["FIRST=one-xyzzy", "SECOND=two-xyzzy", "GREETING=hello-plugh, $FIRST"] {
         assert!(variables.lines().any(|found| found == line), "`{line}` is missing in:\n{variables}");
     }
     let identity = gateway.text("identity", json!({"who": "1234:5678"})).await;
@@ -242,7 +242,7 @@ async fn environment_secrets_user_and_network_rules_are_those_of_the_entry() {
     let hosts = gateway.text("hosts", json!({})).await;
     assert!(hosts.lines().any(|line| line.split_whitespace().eq(["10.1.2.3", "printer.test"])), "{hosts}");
     let log = gateway.log();
-    assert!(!log.contains("4711") && !log.contains("0815"), "a private value is in the log:\n{log}");
+    assert!(!log.contains("xyzzy") && !log.contains("plugh"), "a private value is in the log:\n{log}");
     assert!(log.contains("allowHosts") && log.contains(&setup.name("open")), "it is never silently open:\n{log}");
     assert!(gateway.close().await.success());
     engine.wait_for(&setup.name("kit"), 0).await;

@@ -13,7 +13,7 @@ use docker_mcp::secrets::SecretText;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-const TOKEN: &str = "right-4711";
+const TOKEN: &str = "right-xyzzy";
 
 /// Says where the remote server is.
 pub(crate) struct Elsewhere {
@@ -160,19 +160,19 @@ async fn a_client_of_the_stateless_revision_reaches_a_remote_server() {
 #[tokio::test]
 async fn a_wrong_token_is_reported_with_the_servers_name_and_without_the_token() {
     let (_far, _servers, url, _ends) = far().await;
-    let near = near(bearer(url, "wrong-0815"));
+    let near = near(bearer(url, "wrong-plugh"));
     let reason = failure(&near).await;
     assert!(reason.starts_with("server `far` refuses the credentials (HTTP 401"), "{reason}");
-    assert!(!reason.contains("0815"), "{reason}");
+    assert!(!reason.contains("plugh"), "{reason}");
 }
 
 #[tokio::test]
 async fn a_remote_server_that_is_away_is_reported_without_its_address() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let near = near(bearer(format!("http://{free}/mcp?key=hidden-0815"), TOKEN));
+    let near = near(bearer(format!("http://{free}/mcp?key=hidden-plugh"), TOKEN));
     let reason = failure(&near).await;
     assert!(reason.starts_with("server `far` cannot be reached: Connection refused"), "{reason}");
-    assert!(!reason.contains("0815") && !reason.contains("4711"), "{reason}");
+    assert!(!reason.contains("plugh") && !reason.contains("xyzzy"), "{reason}");
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_remote_server_that_goes_away_during_a_session_fails_the_call() {
         Err(error) => error.to_string(),
     };
     assert!(outcome.contains("server `far`"), "{outcome}");
-    assert!(!outcome.contains("4711"), "{outcome}");
+    assert!(!outcome.contains("xyzzy"), "{outcome}");
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn what_a_remote_server_writes_into_an_error_is_not_shown() {
         ("500 Internal Server Error", "try again later"),
         ("200 OK", "something that is not MCP"),
     ] {
-        let body = "your token is right-4711";
+        let body = "your token is right-xyzzy";
         let (address, _) = canned(format!(
             "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
@@ -227,17 +227,17 @@ async fn what_a_remote_server_writes_into_an_error_is_not_shown() {
         let near = near(bearer(format!("http://{address}/mcp"), TOKEN));
         let reason = failure(&near).await;
         assert!(reason.starts_with("server `far` ") && reason.contains(expected), "{reason}");
-        assert!(!reason.contains("4711"), "{reason}");
+        assert!(!reason.contains("xyzzy"), "{reason}");
     }
 }
 
 #[tokio::test]
 async fn impossible_headers_are_refused_with_advice() {
-    let reason = failure(&near(bearer("http://127.0.0.1:1/mcp".to_owned(), "two\nlines-4711"))).await;
-    assert!(reason.contains("look for line breaks in the secret") && !reason.contains("4711"), "{reason}");
+    let reason = failure(&near(bearer("http://127.0.0.1:1/mcp".to_owned(), "two\nlines-xyzzy"))).await;
+    assert!(reason.contains("look for line breaks in the secret") && !reason.contains("xyzzy"), "{reason}");
     let reserved = Elsewhere {
         url: "http://127.0.0.1:1/mcp".to_owned(),
-        headers: vec![("Mcp-Session-Id", "4711".to_owned())],
+        headers: vec![("Mcp-Session-Id", "xyzzy".to_owned())],
         transport: RemoteTransport::StreamableHttp,
     };
     let reason = failure(&near(reserved)).await;

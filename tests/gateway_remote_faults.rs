@@ -125,7 +125,7 @@ fn reply(message: &Value) -> Option<Value> {
 }
 
 fn scripted(url: String, transport: RemoteTransport) -> Elsewhere {
-    let headers = vec![("X-Key", "key-4711".to_owned()), ("Accept", "text/html".to_owned())];
+    let headers = vec![("X-Key", "key-xyzzy".to_owned()), ("Accept", "text/html".to_owned())];
     Elsewhere { url, headers, transport }
 }
 
@@ -140,7 +140,7 @@ async fn an_sse_server_gets_the_headers_with_every_request_and_is_connected_to_a
     assert_eq!(text(&call(&client, "greet").await.unwrap()), "hello");
 
     let seen = seen.lock().unwrap();
-    assert!(seen.iter().all(|(_, _, headers, _)| headers["x-key"] == "key-4711"));
+    assert!(seen.iter().all(|(_, _, headers, _)| headers["x-key"] == "key-xyzzy"));
     for (method, path, headers, _) in seen.iter() {
         match *method {
             Method::GET => assert!(path == "/entry" && headers["accept"] == "text/event-stream", "{path}"),
@@ -171,7 +171,7 @@ async fn an_answer_that_breaks_off_is_taken_up_again_where_it_broke_off() {
     let calls: Vec<_> = seen.iter().filter(|(_, _, _, body)| body["method"] == "tools/call").collect();
     assert_eq!(calls.len(), 1, "the call itself is not repeated");
     let headers = &calls[0].2;
-    assert!(headers["mcp-protocol-version"] == "2025-06-18" && headers["x-key"] == "key-4711", "{headers:?}");
+    assert!(headers["mcp-protocol-version"] == "2025-06-18" && headers["x-key"] == "key-xyzzy", "{headers:?}");
     assert!(headers["accept"].to_str().unwrap().contains("application/json"), "the transport's own wins");
     assert!(headers.contains_key("mcp-session-id"));
 }
@@ -207,12 +207,12 @@ async fn addresses_of_this_machine_and_of_private_networks_are_refused_before_an
 #[tokio::test]
 async fn what_does_not_speak_tls_and_what_is_no_address_is_said() {
     let (address, _) = canned("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_owned()).await;
-    let tls = scripted(format!("https://{address}/mcp?key=4711"), RemoteTransport::StreamableHttp);
+    let tls = scripted(format!("https://{address}/mcp?key=xyzzy"), RemoteTransport::StreamableHttp);
     let reason = failure(&near(tls)).await;
-    assert!(reason.contains("does not speak TLS") && !reason.contains("4711"), "{reason}");
-    for wrong in ["ftp://x.example/4711", "4711", "http://"] {
+    assert!(reason.contains("does not speak TLS") && !reason.contains("xyzzy"), "{reason}");
+    for wrong in ["ftp://x.example/xyzzy", "xyzzy", "http://"] {
         let reason = failure(&near(scripted(wrong.to_owned(), RemoteTransport::Sse))).await;
-        assert!(reason.contains("correct `remote.url`") && !reason.contains("4711"), "{reason}");
+        assert!(reason.contains("correct `remote.url`") && !reason.contains("xyzzy"), "{reason}");
     }
 }
 

@@ -121,7 +121,7 @@ async fn a_server_that_wants_oauth_takes_its_token_from_the_secrets_or_says_so()
     setup.add("own", &entry("{providers: [{provider: p}]}"));
     setup.add("bare", &entry("{enabled: true, provider: p}"));
     let named = format!("{}.oauth_token", setup.name("own"));
-    let secrets = setup.file("secrets.env", &format!("p.token=t-4711\n{named}=t-4712\n"));
+    let secrets = setup.file("secrets.env", &format!("p.token=t-xyzzy-1\n{named}=t-xyzzy-2\n"));
     let mut command = vec!["provisioner".to_owned(), "plan".to_owned()];
     command.extend(setup.selection(&["listed", "own", "bare"]));
     command.extend(["--secrets".to_owned(), secrets.display().to_string()]);
@@ -132,7 +132,7 @@ async fn a_server_that_wants_oauth_takes_its_token_from_the_secrets_or_says_so()
     }
     let missing = format!("`{}.oauth_token`", setup.name("bare"));
     assert!(plan.contains("wants OAuth") && plan.contains(&missing), "{plan}");
-    assert!(!plan.contains("471"), "{plan}");
+    assert!(!plan.contains("xyzzy"), "{plan}");
 }
 
 #[tokio::test]

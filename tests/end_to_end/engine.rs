@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
+use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, EventMessage};
 use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions,
@@ -56,9 +57,17 @@ impl Engine {
         found.into_iter().filter_map(|container| container.id).collect()
     }
 
-    /// What the engine knows of one container.
+    /// What the engine knows of one container, which it may list a moment before it can be asked for it.
     pub(crate) async fn inspect(&self, id: &str) -> ContainerInspectResponse {
-        self.docker.inspect_container(id, None).await.unwrap()
+        let start = Instant::now();
+        loop {
+            match self.docker.inspect_container(id, None).await {
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) if start.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other.unwrap(),
+            }
+        }
     }
 
     /// Removes a container by force, as somebody else might.
