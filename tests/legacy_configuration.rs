@@ -97,7 +97,7 @@ async fn the_files_of_a_volume_are_read_and_nothing_is_left() {
     let reaper = Reaper::new();
     let files = found.read(&["registry.yaml", "config.yaml"], &reaper, Arc::clone(&session)).await.unwrap();
     assert_eq!(files, [("registry.yaml".to_owned(), b"registry: {}\n".to_vec())]);
-    assert_eq!(engine::containers(&docker, session.id()).await, Vec::<String>::new());
+    engine::no_containers(&docker, session.id()).await;
     volume.remove().await;
 }
 

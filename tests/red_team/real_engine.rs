@@ -108,7 +108,7 @@ impl Place {
     /// The audit log, after nothing of the session is left.
     async fn recorded(self) -> String {
         assert!(self.reaper.drain(PATIENCE).await, "the reaper did not finish");
-        assert_eq!(engine::containers(&self.docker, &self.session).await, Vec::<String>::new());
+        engine::no_containers(&self.docker, &self.session).await;
         let label = format!("docker-mcp-session={}", self.session);
         let filters = std::collections::HashMap::from([("label", vec![label.as_str()])]);
         let options = ListNetworksOptionsBuilder::default().filters(&filters).build();

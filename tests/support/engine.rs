@@ -88,6 +88,20 @@ pub(crate) async fn containers(docker: &Docker, session: &str) -> Vec<String> {
     found.into_iter().flat_map(|container| container.names.unwrap_or_default()).collect()
 }
 
+/// Expects that a session has no container. The engine no longer knows a container a moment before it leaves it out of
+/// its lists, so that what is listed just after a removal that found nothing is looked at again.
+pub(crate) async fn no_containers(docker: &Docker, session: &str) {
+    let start = std::time::Instant::now();
+    loop {
+        let left = containers(docker, session).await;
+        if left.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "containers are left: {left:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// Makes the images; making one again changes nothing.
 async fn images(docker: &Docker) -> Images {
     let shell = async |name: &str, script: &str| {

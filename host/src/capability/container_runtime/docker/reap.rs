@@ -24,6 +24,8 @@ use crate::session::{Dead, Sessions, State, is_id};
 
 /// How long a list may take.
 const LIST: Duration = Duration::from_secs(30);
+/// How long a container's removal is tried, where it is in progress already or a request got no answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many sessions, and how many containers of one, are worked on at once.
 const AT_ONCE: usize = 8;
 /// How long it takes until a container is looked for again that may still appear or go.
@@ -226,8 +228,9 @@ async fn remove_container(client: &Client, container: &Left) -> Result<(), Strin
             Ok(Err(error)) => error,
             Err(_) => bollard::errors::Error::RequestTimeoutError,
         };
-        // It is being removed already, because its process ended or somebody else cleans up.
-        if error::status(&error) == Some(409) && began.elapsed() < REMOVE {
+        // It is being removed already, because its process ended or somebody else cleans up; or nothing is known.
+        let unknown = matches!(error, bollard::errors::Error::RequestTimeoutError);
+        if (unknown || error::status(&error) == Some(409)) && began.elapsed() < PATIENCE {
             tokio::time::sleep(PAUSE).await;
             continue;
         }

@@ -15,10 +15,12 @@ use crate::session::Asking;
 
 /// How long a server may take to end after its standard input was closed.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long one remove request may take.
-pub(super) const REMOVE: Duration = Duration::from_secs(30);
+/// How long one remove request may take. Bounded well below what removal as a whole may take: a connection that breaks at
+/// the moment of the request can leave it without an answer for ever (seen with hyper 1.12 and an engine that was killed),
+/// and only another request finds out.
+pub(super) const REMOVE: Duration = Duration::from_secs(10);
 /// How long removal is tried while the engine is away.
-const GIVE_UP: Duration = Duration::from_secs(30);
+const GIVE_UP: Duration = Duration::from_secs(45);
 /// How long a container may still appear whose create request got no answer.
 pub(super) const APPEAR: Duration = Duration::from_secs(10);
 
