@@ -89,6 +89,7 @@ fn a_reader_who_does_not_know_wasm_sees_what_a_component_could_reach() {
         "Starts, runs and stops containers for the one server it deploys.",
         "start  Starts a container whose standard streams carry the MCP protocol.",
         "It imports no files, no network, no environment",
+        "links no interface of WASI for it",
         "with these grants it can run",
         "claims: whoever made it could write anything",
     ] {
@@ -168,6 +169,10 @@ fn what_cannot_be_inspected_is_named_with_what_to_do() {
     place.file("server.wasm", builtin::SAMPLE_SERVER);
     let text = place.prints("provisioner inspect ./server.wasm", 0);
     assert!(text.contains("no world of the contract") && text.contains("wasi:cli"), "{text}");
+    assert!(
+        text.contains("wasi:io/streams@0.2") && text.contains("streams that other interfaces of WASI hand out"),
+        "{text}"
+    );
     assert!(text.contains("no grant makes it a provisioner") && !text.contains("add `--grant"), "{text}");
     let line = place.fails("provisioner install ./server.wasm --yes");
     assert!(line.contains("is no provisioner"), "{line}");
