@@ -343,6 +343,10 @@ impl SandboxedProvisioner {
         limit: Duration,
         cancel: CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
+        // What concerns no server does nothing outside of the gateway.
+        if let Some(missing) = scope.as_ref().and_then(|_| self.environment.audit.missing()) {
+            return Err(ProvisionError::Unavailable(missing.to_owned()));
+        }
         let run = provisioner.run(self.environment.clone(), scope, task, cancel.clone());
         self.within(limit, run, &cancel).await
     }
