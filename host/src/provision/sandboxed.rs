@@ -411,7 +411,10 @@ impl SandboxedProvisioner {
         for (name, value) in &handle.headers {
             headers.insert(name.clone(), read(value).await?);
         }
-        Ok(Remote { url: read(&handle.url).await?, transport: handle.transport, headers })
+        let provisioner = self.ready().await?;
+        let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
+        let denied = self.environment.enforcement.policies.holding(who).denied_addresses();
+        Ok(Remote { url: read(&handle.url).await?, transport: handle.transport, headers, denied })
     }
 }
 
