@@ -143,7 +143,7 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
         ("version: 1\ncomponents: {deny: ['builtin:dokcer']}\n".to_owned(), "2:21: `builtin:dokcer` is no component"),
         (
             "version: 1\nrules:\n  - {name: a, for: {components: ['builtin:x']}, secrets: {deny: ['*']}}\n".to_owned(),
-            "3:35: `builtin:x` is no component of this gateway",
+            "3:34: `builtin:x` is no component of this gateway",
         ),
         (
             "version: 1\nrules:\n  - {name: a, for: {kinds: [remote]}, images: {deny: ['*/**']}}\n".to_owned(),

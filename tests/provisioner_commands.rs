@@ -89,13 +89,14 @@ fn a_reader_who_does_not_know_wasm_sees_what_a_component_could_reach() {
         "Starts, runs and stops containers for the one server it deploys.",
         "start  Starts a container whose standard streams carry the MCP protocol.",
         "It imports no files, no network, no environment",
-        "links no interface of WASI for it",
         "with these grants it can run",
         "claims: whoever made it could write anything",
     ] {
         assert!(text.contains(expected), "`{expected}` is missing in\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&text).contains("The gateway links no interface of WASI for it."), "{text}");
 
     let text = place.prints("provisioner inspect ./docker.wasm --grant log,cluster-objects", 0);
     for expected in [
