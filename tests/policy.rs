@@ -147,7 +147,7 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
         ),
         (
             "version: 1\nrules:\n  - {name: a, for: {kinds: [remote]}, images: {deny: ['*/**']}}\n".to_owned(),
-            "3:54: `*/**` in `images.deny` has no effect",
+            "3:55: `*/**` in `images.deny` has no effect",
         ),
         (
             "version: 1\nrules:\n  - {name: a, for: {kinds: [remote]}, require: [image-digest]}\n".to_owned(),
