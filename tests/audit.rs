@@ -124,6 +124,24 @@ async fn every_call_of_the_built_in_component_is_there_with_names_and_without_va
 }
 
 #[tokio::test]
+async fn a_component_is_asked_once_for_each_server_whether_it_can_be_provisioned() {
+    let place = TempDir::new().unwrap();
+    let audit = open(place.path());
+    let world = World::audited(docker(), ALL, "s", audit.clone());
+    for _ in 0..3 {
+        assert!(world.provision("s").await.is_ok());
+    }
+    audit.close(PATIENCE).await.unwrap().unwrap();
+    let records = read(place.path());
+    let tasks: Vec<&str> = records
+        .iter()
+        .filter(|record| record.event == Kind::Ended && record.outcome.as_deref() == Some("ok"))
+        .filter_map(|record| record.task.as_deref())
+        .collect();
+    assert_eq!(tasks, ["initialize", "pre-validate", "provision", "provision", "provision"]);
+}
+
+#[tokio::test]
 async fn a_call_that_a_policy_decided_has_the_rule_with_its_file_and_line() {
     let rule = |text: &str| format!("version: 1\nrules:\n  - name: ours\n    {text}\n");
     for (policy, verdict) in [
@@ -355,6 +373,52 @@ fn a_directory_that_was_asked_for_must_be_usable_and_the_default_one_need_not() 
     home.shows(&format!("{CALL} --audit-dir {} --audit-keep 2m", elsewhere.display()));
     let place = format!("--audit-dir {}", elsewhere.display());
     assert!(home.shows(&format!("provisioner audit verify {place}")).ends_with("ok\n"));
+}
+
+#[test]
+fn a_policy_can_require_the_log_and_no_flag_gets_around_it() {
+    let home = Home::new();
+    let place = |name: &str| home.0.path().join(name);
+    let policy = |audit: &str| {
+        std::fs::write(place("policy.yaml"), format!("version: 1\naudit: {audit}\n")).unwrap();
+    };
+    let call = format!("{CALL} --policy {}", place("policy.yaml").display());
+    let refused = |arguments: &str, expected: &str| {
+        let output = home.run(arguments);
+        let log = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{log}");
+        assert!(log.contains(expected), "{expected}: {log}");
+    };
+    policy("{required: true}");
+    refused(&format!("{call} --no-audit"), "`--no-audit` is refused by rule `audit` (");
+    home.shows(&format!("{call} --audit-dir {}", place("own").display()));
+    // Without it a warning is not enough.
+    std::fs::remove_dir_all(home.directory()).ok();
+    std::fs::create_dir_all(home.directory().parent().unwrap()).unwrap();
+    std::fs::write(home.directory(), "").unwrap();
+    refused(&call, "requires the audit log");
+
+    policy("{required: true, directory: '~/kept/here', keep: 2Mi}");
+    refused(&format!("{call} --audit-dir {}", place("own").display()), "demands that the audit log is in");
+    home.shows(&call);
+    assert_eq!(Directory::at(place("kept/here")).files().unwrap().len(), 1);
+    let shown = home.shows(&format!("policy show --policy {}", place("policy.yaml").display()));
+    assert!(shown.contains("audit       require  the audit log") && shown.contains("~/kept/here"), "{shown}");
+    std::fs::write(place("blocked"), "").unwrap();
+    policy(&format!("{{directory: '{}'}}", place("blocked").display()));
+    refused(&call, "demands it there");
+    home.shows(&format!("{call} --no-audit"));
+    for (audit, expected) in [
+        ("{}", "`audit` says nothing"),
+        ("{directory: here}", "`here` is no directory"),
+        ("{directory: '/a/../b'}", "is no directory"),
+        ("{keep: 5k}", "too little for a log"),
+        ("{required: maybe}", "2:"),
+    ] {
+        policy(audit);
+        let output = home.run(&format!("policy check {}", place("policy.yaml").display()));
+        assert!(output.status.code() == Some(3) && text(&output.stdout).contains(expected), "{}", text(&output.stdout));
+    }
 }
 
 /// Starts a gateway, waits until it has recorded a provisioning, and returns it.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use docker_mcp::audit::Audit;
 use docker_mcp::capability::container_runtime::docker::create;
+use docker_mcp::capability::container_runtime::kubernetes::{PodSettings, objects};
 use docker_mcp::capability::container_runtime::plan::PlanRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
 use docker_mcp::catalog::{Catalog, Entry, Warning, configuration, enabled};
@@ -31,7 +32,6 @@ use docker_mcp::resolve::{NetworkRule, ServerSettings, refusal};
 use docker_mcp::sandbox::Limits;
 use docker_mcp::sandbox::component::Source;
 use docker_mcp::sandbox::contract::digest;
-use docker_mcp::sandbox::engine::Engine;
 use docker_mcp::secrets::{SecretError, SecretStore, SecretText, materialise};
 use docker_mcp::{builtin, catalog};
 use proptest::prelude::*;
@@ -168,7 +168,36 @@ fn configured(name: &str, entry: &Entry) -> Map<String, Json> {
     Map::from_iter([(section_name(name), Json::Object(section))])
 }
 
-fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: NetworkRule) -> SandboxedProvisioner {
+/// Where servers are planned to run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Docker,
+    Kubernetes,
+}
+
+impl Engine {
+    fn name(self) -> &'static str {
+        if self == Self::Docker { "docker" } else { "kubernetes" }
+    }
+
+    /// What it would get.
+    fn render(self, request: &Request) -> Result<Json, String> {
+        match self {
+            Self::Docker => create::render(request).map_err(|error| error.to_string()),
+            Self::Kubernetes => match objects::render(request, &PodSettings::default(), "default") {
+                Ok(objects) => Ok(Json::Array(objects)),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+}
+
+fn provisioner(
+    entries: &[(String, Entry)],
+    runtime: Arc<PlanRuntime>,
+    rule: NetworkRule,
+    engine: Engine,
+) -> SandboxedProvisioner {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("component-cache");
     std::fs::create_dir_all(&cache).unwrap();
     let servers = entries.iter().map(|(name, entry)| {
@@ -185,10 +214,16 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: Net
             refused: refusal(entry, own.fault, rule),
         }
     });
+    let (component, grants) = match engine {
+        Engine::Docker => (Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, Grants::builtin_docker()),
+        Engine::Kubernetes => {
+            (Source::BuiltIn { name: "kubernetes", bytes: builtin::KUBERNETES }, Grants::builtin_kubernetes())
+        }
+    };
     SandboxedProvisioner::new(Setup {
-        engine: Engine::new(Some(&cache)).unwrap(),
-        component: Source::BuiltIn { name: "docker", bytes: builtin::DOCKER },
-        grants: Grants::builtin_docker(),
+        engine: docker_mcp::sandbox::engine::Engine::new(Some(&cache)).unwrap(),
+        component,
+        grants,
         session: "test".to_owned(),
         runtime,
         servers: servers.collect(),
@@ -203,13 +238,17 @@ fn provisioner(entries: &[(String, Entry)], runtime: Arc<PlanRuntime>, rule: Net
 }
 
 /// Looks at a request as the engine would get it. An error is why the engine would not.
-async fn examine(request: &Request) -> Result<(), String> {
-    create::render(request).map_err(|error| error.to_string())?;
+async fn examine(request: &Request, engine: Engine) -> Result<(), String> {
+    engine.render(request)?;
     let spec = &request.spec;
     let environment = spec.environment.iter().map(|(_, value)| value);
     for value in spec.command.iter().chain(environment).chain(&spec.user) {
         let text = materialise(value, &Secrets).await.unwrap();
         assert!(!text.expose().contains("{{") && !text.expose().contains("${"), "{}: {value}", request.identity.server);
+    }
+    // A cluster has no directories of this machine.
+    if engine == Engine::Kubernetes {
+        return Ok(());
     }
     // The rules of a fresh installation, on a machine where nothing is a link.
     let rules = BindRules { roots: TEMPORARY.iter().map(PathBuf::from).collect(), writable: Vec::new() };
@@ -221,9 +260,9 @@ async fn examine(request: &Request) -> Result<(), String> {
 }
 
 /// A request in one line, with names in the place of values. The number stands for all that the engine would get.
-fn compact(request: &Request) -> String {
+fn compact(request: &Request, engine: Engine) -> String {
     let spec = &request.spec;
-    let rendered = create::render(request).map_or_else(|error| error.to_string(), |body| body.to_string());
+    let rendered = engine.render(request).map_or_else(|error| error, |body| body.to_string());
     let words = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>().join(" ");
     let parts = [
         ("image", spec.image.clone()),
@@ -235,6 +274,16 @@ fn compact(request: &Request) -> String {
         ("labels", words(&mut spec.labels.iter().map(|(key, text)| format!("{key}={text}")))),
         ("network", if spec.network == Network::None { "none".to_owned() } else { String::new() }),
     ];
+    let objects = match engine.render(request) {
+        Ok(Json::Array(objects)) => objects,
+        _ => Vec::new(),
+    };
+    let kept = words(&mut objects.iter().filter(|object| object["kind"] != "Pod").map(|object| {
+        let keys = ["data", "stringData"].into_iter().filter_map(|member| object[member].as_object());
+        let keys: Vec<&str> = keys.flat_map(|data| data.keys().map(String::as_str)).collect();
+        format!("{}({})", object["kind"].as_str().unwrap_or_default(), keys.join(","))
+    }));
+    let parts = parts.into_iter().chain([("objects", kept)]);
     let told = parts.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| format!("{name} {text}"));
     let told = told.collect::<Vec<_>>().join("; ");
     format!("{}; #{:.12}", told.escape_debug(), digest(rendered.as_bytes()))
@@ -246,6 +295,7 @@ async fn plan(
     runtime: &PlanRuntime,
     name: &str,
     entry: &Entry,
+    engine: Engine,
     lines: &mut Vec<String>,
 ) -> Result<(), String> {
     if !entry.is_poci() {
@@ -254,13 +304,13 @@ async fn plan(
         match endpoint.map_err(|error| error.to_string())? {
             Endpoint::Container(_) => {
                 let request = runtime.take().remove(0);
-                lines.push(format!("{name}: {}", compact(&request)));
+                lines.push(format!("{name}: {}", compact(&request, engine)));
                 assert_eq!(Some(request.spec.image.as_str()), entry.image.as_deref().map(str::trim), "{name}");
                 let set: BTreeSet<&str> = request.spec.environment.iter().map(|(name, _)| name.as_str()).collect();
                 for secret in entry.secrets.iter().filter(|secret| !secret.env.is_empty()) {
                     assert!(set.contains(secret.env.as_str()), "{name}: secret `{}` arrives nowhere", secret.name);
                 }
-                examine(&request).await?;
+                examine(&request, engine).await?;
             }
             Endpoint::Remote(remote) => {
                 let headers = remote.headers.iter().map(|(name, value)| format!("; {name}: {}", value.expose()));
@@ -278,14 +328,14 @@ async fn plan(
         let ran = provisioner.run_tool(name, &tool.name, arguments, CancellationToken::new()).await;
         ran.map_err(|error| error.to_string())?;
         let request = runtime.take().remove(0);
-        lines.push(format!("{name}, tool {}: {}", tool.name, compact(&request)));
-        examine(&request).await?;
+        lines.push(format!("{name}, tool {}: {}", tool.name, compact(&request, engine)));
+        examine(&request, engine).await?;
     }
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
+/// Every real entry, by where it is from.
+fn groups() -> Vec<(&'static str, Vec<(String, Entry)>)> {
     let mut groups: Vec<(&str, Vec<(String, Entry)>)> = Vec::new();
     for (file, _) in CATALOGS {
         let (catalog, _) = load(&fixtures().join("generated").join(file));
@@ -293,16 +343,42 @@ async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
         groups.push((file, catalog.select(&names).unwrap()));
     }
     groups.push(("servers", project().0));
+    groups
+}
+
+/// What the same entries become in a cluster. Each refusal stands there with its reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_real_entry_has_a_plan_for_a_cluster_or_a_reason_why_not() {
+    let engine = Engine::Kubernetes;
+    let (mut planned, mut lines) = (0, Vec::new());
+    for (group, entries) in groups() {
+        lines.push(format!("# {group}"));
+        let runtime = Arc::new(PlanRuntime::new(engine.name(), Reaper::new()));
+        let provisioner = provisioner(&entries, Arc::clone(&runtime), NetworkRule::Open, engine);
+        for (name, entry) in &entries {
+            match plan(&provisioner, &runtime, name, entry, engine, &mut lines).await {
+                Ok(()) => planned += 1,
+                Err(reason) => lines.push(format!("{name}: refused: {reason}")),
+            }
+        }
+    }
+    assert!(planned > 600, "only {planned} were planned");
+    golden("plans-kubernetes.txt", &lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_real_entry_is_planned_or_refused_for_a_reason_that_is_listed() {
+    let (groups, engine) = (groups(), Engine::Docker);
     let mut expected: BTreeMap<(&str, &str), &str> =
         REFUSED.iter().map(|(group, server, reason)| ((*group, *server), *reason)).collect();
     let (mut planned, mut wrong, mut lines) = (0, Vec::new(), Vec::new());
     for (group, entries) in &groups {
         lines.push(format!("# {group}"));
         let reaper = Reaper::new();
-        let runtime = Arc::new(PlanRuntime::new("docker", reaper.clone()));
-        let provisioner = provisioner(entries, Arc::clone(&runtime), NetworkRule::Open);
+        let runtime = Arc::new(PlanRuntime::new(engine.name(), reaper.clone()));
+        let provisioner = provisioner(entries, Arc::clone(&runtime), NetworkRule::Open, engine);
         for (name, entry) in entries {
-            let outcome = plan(&provisioner, &runtime, name, entry, &mut lines).await;
+            let outcome = plan(&provisioner, &runtime, name, entry, engine, &mut lines).await;
             if let Err(reason) = &outcome {
                 lines.push(format!("{name}: refused: {reason}"));
             }
@@ -343,9 +419,9 @@ async fn a_server_whose_hosts_cannot_be_enforced_does_not_start_where_the_networ
     for (rule, refused) in [(NetworkRule::Open, [].as_slice()), (NetworkRule::Block, ["some", "tool"].as_slice())] {
         let reaper = Reaper::new();
         let runtime = Arc::new(PlanRuntime::new("docker", reaper.clone()));
-        let provisioner = provisioner(&entries, Arc::clone(&runtime), rule);
+        let provisioner = provisioner(&entries, Arc::clone(&runtime), rule, Engine::Docker);
         for (name, entry) in &entries {
-            match plan(&provisioner, &runtime, name, entry, &mut Vec::new()).await {
+            match plan(&provisioner, &runtime, name, entry, Engine::Docker, &mut Vec::new()).await {
                 Ok(()) => assert!(!refused.contains(&name.as_str()), "{name} {rule:?}"),
                 Err(reason) => {
                     assert!(

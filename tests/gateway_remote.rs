@@ -10,6 +10,7 @@ use docker_mcp::gateway::{HttpOptions, ServerStatus};
 use docker_mcp::policy::remote_hosts::RemoteHosts;
 use docker_mcp::provision::{Endpoint, Provision, ProvisionError, Remote, RemoteTransport};
 use docker_mcp::secrets::SecretText;
+use provisioning_core::policy::{DeniedAddresses, Who};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -20,6 +21,7 @@ pub(crate) struct Elsewhere {
     pub(crate) url: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) transport: RemoteTransport,
+    pub(crate) denied: DeniedAddresses,
 }
 
 #[async_trait]
@@ -27,7 +29,8 @@ impl Provision for Elsewhere {
     async fn provision(&self, _server: &str, _cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
         let headers = self.headers.iter().map(|(name, value)| ((*name).to_owned(), SecretText::new(value.clone())));
         let url = SecretText::new(self.url.clone());
-        Ok(Endpoint::Remote(Remote { url, transport: self.transport, headers: BTreeMap::from_iter(headers) }))
+        let headers = BTreeMap::from_iter(headers);
+        Ok(Endpoint::Remote(Remote { url, transport: self.transport, headers, denied: self.denied.clone() }))
     }
 
     async fn run_tool(
@@ -61,7 +64,7 @@ pub(crate) fn allowed(hosts: &[&str]) -> Arc<RemoteHosts> {
 
 fn bearer(url: String, token: &str) -> Elsewhere {
     let headers = vec![("Authorization", format!("Bearer {token}"))];
-    Elsewhere { url, headers, transport: RemoteTransport::StreamableHttp }
+    Elsewhere { url, headers, transport: RemoteTransport::StreamableHttp, denied: DeniedAddresses::default() }
 }
 
 /// A remote server with the tools of a good one, and how to reach it.
@@ -193,6 +196,37 @@ async fn a_remote_server_that_goes_away_during_a_session_fails_the_call() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_to_a_denied_address_is_refused_when_it_is_dialled() {
+    let (_far, _servers, url, _ends) = far().await;
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let port = by_name.rsplit_once(':').unwrap().1.trim_end_matches("/mcp").to_owned();
+    for (url, pattern, is_refused) in [
+        (&by_name, "127.0.0.0/8".to_owned(), true),
+        (&by_name, format!("127.0.0.1:{port}"), true),
+        (&by_name, "::ffff:127.0.0.0/104".to_owned(), true),
+        (&by_name, "127.0.0.1:1".to_owned(), false),
+        (&by_name, "10.0.0.0/8".to_owned(), false),
+        (&url, "127.0.0.0/8".to_owned(), true),
+        (&url.replace("127.0.0.1", "[::ffff:127.0.0.1]"), "127.0.0.1".to_owned(), true),
+    ] {
+        let text = format!("version: 1\nrules:\n  - name: inside\n    hosts: {{deny: ['{pattern}']}}\n");
+        let policy = docker_mcp::policy::file::parse(&text, std::path::Path::new("p.yaml")).unwrap();
+        let policies = provisioning_core::policy::Policies { files: vec![policy] };
+        let denied = policies.holding(Who::default()).denied_addresses();
+        // However private the operator lets it be.
+        let hosts = allowed(&["127.0.0.1", "localhost", "::ffff:7f00:1"]);
+        let near = near_at(Elsewhere { denied, ..bearer(url.clone(), TOKEN) }, hosts);
+        if is_refused {
+            let reason = failure(&near).await;
+            assert!(reason.contains("denied by rule `inside` (p.yaml:4)") && !reason.contains("/mcp"), "{reason}");
+        } else {
+            near.complete().await;
+            assert!(matches!(near.status().pop(), Some((_, ServerStatus::Ready { .. }))), "{:?}", near.status());
+        }
+    }
+}
+
+#[tokio::test]
 async fn headers_are_not_sent_to_where_a_remote_server_points() {
     let (other, asked) = canned("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned()).await;
     for status in ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
@@ -239,6 +273,7 @@ async fn impossible_headers_are_refused_with_advice() {
         url: "http://127.0.0.1:1/mcp".to_owned(),
         headers: vec![("Mcp-Session-Id", "xyzzy".to_owned())],
         transport: RemoteTransport::StreamableHttp,
+        denied: DeniedAddresses::default(),
     };
     let reason = failure(&near(reserved)).await;
     assert!(reason.contains("`Mcp-Session-Id`, which the transport sets itself"), "{reason}");

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use docker_mcp::provision::RemoteTransport;
+use provisioning_core::policy::DeniedAddresses;
 use tokio::sync::mpsc;
 
 /// How a scripted server answers a call.
@@ -126,7 +127,7 @@ fn reply(message: &Value) -> Option<Value> {
 
 fn scripted(url: String, transport: RemoteTransport) -> Elsewhere {
     let headers = vec![("X-Key", "key-xyzzy".to_owned()), ("Accept", "text/html".to_owned())];
-    Elsewhere { url, headers, transport }
+    Elsewhere { url, headers, transport, denied: DeniedAddresses::default() }
 }
 
 #[tokio::test]

@@ -123,6 +123,53 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
         assert!(told, "{text}\n  expected {expected}\n  {lines:#?}");
         assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
     }
+    // What looks as if it protected somebody and does not.
+    let futile =
+        |list: &str, entry: &str| format!("version: 1\nrules:\n  - name: a\n    {list}: {{deny: ['{entry}']}}\n");
+    for (text, expected) in [
+        (
+            futile("images", "embedded:smaple"),
+            "4:21: `embedded:smaple` is no embedded server; there is `embedded:sample`",
+        ),
+        (futile("images", "*/**:{server}"), "4:21: `*/**:{server}` covers nothing"),
+        (futile("images", "*/**:a+b"), "no tag has `+`"),
+        (futile("mounts", "volume:a/b"), "4:21: `volume:a/b` covers nothing: no volume has `/`"),
+        (futile("networks", "none"), "4:23: `none` denies nothing"),
+        (futile("variables", "HTTP PROXY"), "4:24: `HTTP PROXY` covers nothing: no variable has ` `"),
+        (futile("variables", "1*"), "a variable begins with a letter"),
+        (futile("labels", "team=x"), "4:21: `team=x` covers nothing: no label has `=`"),
+        (futile("namespaces", "Kube-*"), "4:25: `Kube-*` covers nothing: no namespace has `K`"),
+        ("version: 1\nservers: {deny: ['{server}']}\n".to_owned(), "2:18: `{server}` covers nothing"),
+        ("version: 1\ncomponents: {deny: ['builtin:dokcer']}\n".to_owned(), "2:21: `builtin:dokcer` is no component"),
+        (
+            "version: 1\nrules:\n  - {name: a, for: {components: ['builtin:x']}, secrets: {deny: ['*']}}\n".to_owned(),
+            "3:34: `builtin:x` is no component of this gateway",
+        ),
+        (
+            "version: 1\nrules:\n  - {name: a, for: {kinds: [remote]}, images: {deny: ['*/**']}}\n".to_owned(),
+            "3:55: `*/**` in `images.deny` has no effect",
+        ),
+        (
+            "version: 1\nrules:\n  - {name: a, for: {kinds: [remote]}, require: [image-digest]}\n".to_owned(),
+            "`require` has no effect",
+        ),
+    ] {
+        let error = policy::file::parse(&text, Path::new("p.yaml")).map(drop).expect_err(&text);
+        assert!(error.lines().any(|line| line.contains(expected)), "{text}\n  expected {expected}\n  {error}");
+        // The same in a list that allows leaves out nothing, and is told.
+        let allowing = text.replace("deny", "allow");
+        if let Ok(checked) = policy::file::check(&allowing, Path::new("p.yaml")) {
+            assert_eq!(checked.warnings.len(), usize::from(!allowing.contains("none")), "{allowing}");
+        }
+    }
+    place.file("futile.yaml", &futile("labels", "team=x").replace("deny", "allow"));
+    let output = place.run("policy check futile.yaml");
+    let shown = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("futile.yaml: valid\nfutile.yaml:4:22: warning: `team=x` covers nothing"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&place.run("policy check --format json futile.yaml").stdout).unwrap();
+    assert_eq!((&json["files"][0]["valid"], &json["files"][0]["warnings"][0]["line"]), (&true.into(), &4.into()));
     let several = "version: 1\nrules:\n  - name: a\n    images: {allow: [mcp/time, 'docker.io/**', busybox]}\n";
     place.file("several.yaml", several);
     place.file("good.yaml", "version: 1\n");
@@ -232,14 +279,28 @@ fn a_file_that_others_can_change_or_nobody_can_read_stops_everything() {
     }
     mode("etc/policy.yaml", 0o644);
     mode("etc", 0o777);
-    assert!(load(&system, &[], None).unwrap_err().contains("replace it"));
+    assert!(load(&system, &[], None).unwrap_err().contains("replace or remove it"));
     symlink(&system, place.path("link.yaml")).unwrap();
-    assert!(load(&place.path("link.yaml"), &[], None).unwrap_err().contains("replace it"));
+    assert!(load(&place.path("link.yaml"), &[], None).unwrap_err().contains("replace or remove it"));
     mode("etc", 0o755);
     assert!(load(&place.path("link.yaml"), &[], None).is_ok());
     symlink("/nowhere/policy.yaml", place.path("lost.yaml")).unwrap();
     assert!(load(&place.path("lost.yaml"), &[], None).is_err(), "a policy that is lost is not one that is not there");
     assert!(load(&place.path("etc"), &[], None).unwrap_err().contains("not a file"));
+    // Nor is one on the way to which a link leads nowhere or a file stands, or that others could have removed.
+    symlink("/nowhere/docker-mcp", place.path("lost")).unwrap();
+    let lost = load(&place.path("lost/policy.yaml"), &[], None).unwrap_err();
+    assert!(lost.contains("lost` is a link that leads nowhere, so that the policy is lost"), "{lost}");
+    assert!(load(&system, &[], Some(&place.path("lost/x/policy.yaml"))).is_err());
+    assert!(load(&place.path("etc/policy.yaml/policy.yaml"), &[], None).is_err());
+    mode("etc", 0o777);
+    assert!(load(&place.path("etc/other.yaml"), &[], None).unwrap_err().contains("replace or remove it"));
+    assert!(load(&missing, &[], Some(&place.path("etc/other.yaml"))).is_ok(), "a user's own place is the user's own");
+    mode("etc", 0o755);
+    assert!(load(&place.path("etc/other.yaml"), &[], None).unwrap().policies.is_empty());
+    // Something else than a file is not waited for.
+    assert!(std::process::Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    assert!(load(&place.path("pipe"), &[], None).unwrap_err().contains("not a file"));
     place.file("etc/policy.yaml", "version: 1\nserver: {}\n");
     assert!(load(&system, &[], None).unwrap_err().contains("policy.yaml:2:1: unknown"));
 }
@@ -369,6 +430,20 @@ async fn a_remote_server_is_reached_only_at_hosts_that_are_allowed() {
         let error = world.provision("far").await.map(drop).expect_err(url);
         assert!(matches!(error, ProvisionError::Denied(_)), "{url}: {error}");
     }
+    // An address is denied however it is written, and stays so for whoever connects to a name.
+    let policy = "version: 1\nrules: [{name: r, hosts: {deny: ['10.0.0.0/8']}}]";
+    for url in
+        ["https://10.1.2.3/", "https://[::ffff:10.1.2.3]/", "https://[64:ff9b::a01:203]/", "https://[2002:a01:203::]/"]
+    {
+        let world = World::under(policy, docker(), ALL, "far", &entry(url));
+        let error = world.provision("far").await.map(drop).expect_err(url);
+        assert!(matches!(error, ProvisionError::Denied(_)), "{url}: {error}");
+    }
+    let world = World::under(policy, docker(), ALL, "far", &entry("https://mcp.example/"));
+    let Ok(Endpoint::Remote(remote)) = world.provision("far").await else { panic!("it is allowed") };
+    let refusal = remote.denied.refusal("mcp.example", "10.9.9.9".parse().unwrap(), Some(443)).unwrap().to_string();
+    assert!(refusal.starts_with("host `mcp.example:443` leads to an address that is denied by rule `r`"), "{refusal}");
+    assert!(remote.denied.refusal("mcp.example", "11.9.9.9".parse().unwrap(), None).is_none());
 }
 
 #[tokio::test]
@@ -417,6 +492,53 @@ fn plans_are_the_same_bytes_each_time() {
 
 /// The answers of a component that tries to find out whether its containers are real, and the refusals of everything
 /// that it asks for.
+#[test]
+fn a_plan_shows_all_that_a_component_asks_for_and_what_is_handed_back() {
+    let place = Place::new();
+    let names = ["start-twice", "stop-first", "fail-after-start", "run-many"];
+    let entries: String =
+        names.map(|name| format!("  {name}: {{title: t, type: server, image: 'mcp/{name}'}}\n")).concat();
+    place.file("hostile.yaml", &format!("registry:\n{entries}"));
+    std::fs::copy(fixture("hostile"), place.path("hostile.wasm")).unwrap();
+    let plan = |server: &str, more: &str| {
+        place.run(&format!(
+            "provisioner plan {server} --catalog hostile.yaml --provisioner hostile.wasm --grant container-runtime,secret-resolver,\
+             config-resolver,remote-endpoint,log {more}"
+        ))
+    };
+    for (server, besides, text) in [
+        (
+            "start-twice",
+            "removed",
+            "start-twice, besides, and is removed, because it is not what is handed back: runs in a container",
+        ),
+        ("stop-first", "removed", "stop-first, besides, and is removed"),
+        ("fail-after-start", "removed", "fail-after-start, besides, and is removed, because nothing is handed back"),
+        ("run-many", "ends", "run-many, besides, and to its end: runs in a container"),
+    ] {
+        let shown = stdout(&plan(server, ""));
+        assert!(shown.contains(text), "{shown}");
+        let json: serde_json::Value = serde_json::from_slice(&plan(server, "-o json").stdout).unwrap();
+        let step = &json["plan"][0];
+        assert_eq!(step["besides"][0]["fate"], besides, "{step}");
+        assert_eq!(step["besides"][0]["create"]["Image"], format!("mcp/{server}"), "{step}");
+        let count = step["besides"].as_array().unwrap().len();
+        let is_handed_back = step.get("create").is_some();
+        match server {
+            "run-many" => assert!(count == 16 && !is_handed_back),
+            "fail-after-start" => assert!(count == 1 && !is_handed_back),
+            _ => assert!(count == 1 && is_handed_back, "{step}"),
+        }
+    }
+    // Every decision, only if that is asked for.
+    let (few, all) = (stdout(&plan("start-twice", "")), stdout(&plan("start-twice", "--all-decisions")));
+    assert!(!few.contains("no rule is about it"), "{few}");
+    assert!(all.contains("  policy    interface `container-runtime` is allowed: no rule is about it"), "{all}");
+    place.file("p.yaml", "version: 1\nrules: [{name: r, secrets: {deny: ['x']}}]\n");
+    let all = stdout(&plan("start-twice", "--all-decisions --policy p.yaml"));
+    assert!(all.contains("image `mcp/start-twice` is allowed: no rule is about it"), "{all}");
+}
+
 #[test]
 fn a_component_cannot_tell_a_plan_from_an_engine() {
     let required = std::env::var("DOCKER_MCP_REQUIRE_ENGINE").is_ok_and(|text| text == "1");

@@ -95,6 +95,8 @@ fn a_reader_who_does_not_know_wasm_sees_what_a_component_could_reach() {
         assert!(text.contains(expected), "`{expected}` is missing in\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&text).contains("The gateway links no interface of WASI for it."), "{text}");
 
     let text = place.prints("provisioner inspect ./docker.wasm --grant log,cluster-objects", 0);
     for expected in [
@@ -168,6 +170,9 @@ fn what_cannot_be_inspected_is_named_with_what_to_do() {
     place.file("server.wasm", builtin::SAMPLE_SERVER);
     let text = place.prints("provisioner inspect ./server.wasm", 0);
     assert!(text.contains("no world of the contract") && text.contains("wasi:cli"), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("wasi:io/streams@0.2"), "{text}");
+    assert!(words.contains("streams that other interfaces of WASI hand out"), "{text}");
     assert!(text.contains("no grant makes it a provisioner") && !text.contains("add `--grant"), "{text}");
     let line = place.fails("provisioner install ./server.wasm --yes");
     assert!(line.contains("is no provisioner"), "{line}");

@@ -45,13 +45,13 @@ use provisioning_core::volume::ALLOWED_PATHS;
 
 /// What is tried, the grant that allows exactly that, and what a refusal names.
 const GRANTABLE: [(&str, &str, &str, &str); 9] = [
-    ("image", "registry.example/evil:1", "rewrite-image=registry.example", "rewrite-image=registry.example"),
+    ("image", "registry.example/evil:1", "rewrite-image=registry.example", "rewrite-image=registry.example/evil"),
     ("command", "--serve", "rewrite-command", "rewrite-command"),
-    ("argument", "--upload", "add-argument=--up*", "add-argument=PATTERN"),
+    ("argument", "--upload", "add-argument=--up*", "add-argument=--upload"),
     ("user", "65532", "rewrite-user=65532", "rewrite-user=65532"),
     ("variable", "COLLECT_TO", "add-env=COLLECT_*", "add-env=COLLECT_TO"),
     ("variable-text", "x", "add-env=ADDED", "add-env=ADDED"),
-    ("volume", "cache:/cache", "add-mount=cache", "add-mount=cache"),
+    ("volume", "cache:/cache", "add-mount=cache", "add-mount=cache:/cache"),
     ("label", "team.a", "add-label=team.", "add-label=team.a"),
     ("host", "evil=198.51.100.6", "add-host=evil:198.51.100.6", "add-host=evil:198.51.100.6"),
 ];

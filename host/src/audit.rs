@@ -29,7 +29,7 @@ pub use self::chain::Head;
 use self::files::Directory;
 use self::operation::Buffers;
 pub use self::operation::{Call, Ending, Operation, Subject};
-use self::queue::Queue;
+use self::queue::{Origin, Queue};
 use self::record::{Kind, Record, Used};
 use self::text::Room;
 use self::writer::Writer;
@@ -84,6 +84,8 @@ pub struct Audit(Option<Arc<Log>>);
 struct Log {
     queue: Arc<Queue>,
     operations: AtomicU64,
+    /// Nothing may be done without it.
+    is_required: bool,
     /// What operations that ended left for later ones.
     spare: Mutex<Vec<Buffers>>,
 }
@@ -120,11 +122,35 @@ impl Audit {
     /// # Errors
     /// If the directory or the file cannot be made or used.
     pub fn open(options: Options) -> io::Result<Self> {
+        Self::begin(options, false)
+    }
+
+    /// Begins one without which nothing may be done, see [`Audit::missing`]. Its beginning is written before this returns.
+    ///
+    /// # Errors
+    /// As for [`Audit::open`], and if it cannot be written.
+    pub fn open_required(options: Options) -> io::Result<Self> {
+        Self::begin(options, true)
+    }
+
+    fn begin(options: Options, is_required: bool) -> io::Result<Self> {
         let directory = Directory::create(options.directory)?;
         let queue = Arc::new(Queue::default());
-        let writer = Writer::new(directory, options.session, options.retention, Arc::clone(&queue))?;
+        let mut writer = Writer::new(directory, options.session, options.retention, Arc::clone(&queue))?;
+        if is_required {
+            writer.begin_now()?;
+        }
         std::thread::Builder::new().name("audit".to_owned()).stack_size(512 << 10).spawn(move || writer.run())?;
-        Ok(Self(Some(Arc::new(Log { queue, operations: AtomicU64::new(1), spare: Mutex::default() }))))
+        Ok(Self(Some(Arc::new(Log { queue, operations: AtomicU64::new(1), is_required, spare: Mutex::default() }))))
+    }
+
+    /// Why nothing may be done now: the log is required, and cannot be written. It is known a moment after it begins, and
+    /// over as soon as the log could be written again.
+    pub fn missing(&self) -> Option<&'static str> {
+        let is_missing = |log: &Arc<Log>| log.is_required && log.queue.is_failing.load(Ordering::Relaxed);
+        self.0.as_ref().is_some_and(is_missing).then_some(
+            "a policy requires the audit log, and it cannot be written; make room in its directory, or make it writable again",
+        )
     }
 
     /// Whether anything is recorded.
@@ -135,7 +161,7 @@ impl Audit {
     /// Begins to record an operation.
     pub fn operation(&self, subject: impl FnOnce() -> Subject) -> Operation {
         match &self.0 {
-            Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), &subject()),
+            Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), subject()),
             None => Operation::unrecorded(),
         }
     }
@@ -153,13 +179,13 @@ impl Audit {
         if self.is_on() {
             let mut rendered = Vec::new();
             record().render(&mut rendered);
-            self.push(SystemTime::now(), &rendered);
+            self.push(SystemTime::now(), &rendered, &Origin::default());
         }
     }
 
-    fn push(&self, at: SystemTime, rendered: &[u8]) {
+    fn push(&self, at: SystemTime, rendered: &[u8], origin: &Origin) {
         if let Some(log) = &self.0 {
-            log.queue.push(at, rendered);
+            log.queue.push(at, rendered, origin);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod remote_endpoint;
 pub mod secret_resolver;
 mod values;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +125,7 @@ impl Context {
         decisions.iter().for_each(|decision| self.decided(decision));
         let denied = decisions.iter().find(|decision| !decision.is_allowed());
         let telling = |decision: &&Decision| decision.rule.is_some() || decision.subject.kind == SubjectKind::Grant;
-        if let Some(decision) = denied.or_else(|| decisions.iter().find(telling)) {
+        if let Some(decision) = denied.or_else(|| decisions.iter().find(telling)).filter(|_| self.audit.is_recorded()) {
             self.decision = Some(decision.into());
         }
         match denied {
@@ -143,11 +144,11 @@ impl Context {
             return Ok(());
         }
         // What is in a cluster is decided about by the name that the entry has for it.
-        let named: Vec<Value> = match &self.scope {
+        let named: Vec<Cow<'_, Value>> = match &self.scope {
             Some(scope) => values.into_iter().map(|value| scope.named(value)).collect(),
-            None => values.into_iter().cloned().collect(),
+            None => values.into_iter().map(Cow::Borrowed).collect(),
         };
-        let decisions = self.enforcement.policies.holding(self.who()).values(&named);
+        let decisions = self.enforcement.policies.holding(self.who()).values(named.iter().map(AsRef::as_ref));
         self.require(decisions)
     }
 
@@ -216,8 +217,8 @@ async fn guarded<T, E: Into<Failure>>(
 pub enum Failure {
     /// The guest is told.
     Guest(Error),
-    /// The guest is told the case. The text is for people: what an engine, a registry or a policy says may quote what
-    /// is private, tell the time, or show the machine. See [`Reasons`].
+    /// The guest is told the case. The text is for people: what an engine, a registry, a secret store, a catalog entry or a
+    /// policy says may quote what is private, tell the time, or show the machine. See [`Reasons`].
     Kept(Error),
     /// The guest ends: it broke the rules, it was cancelled, or the host has a bug.
     Trap(wasmtime::Error),
@@ -238,7 +239,7 @@ impl From<wasmtime::component::ResourceTableError> for Failure {
 impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
         let text = error.to_string();
-        Self::Guest(match error {
+        Self::Kept(match error {
             ResolveError::Template(_) | ResolveError::Entry(_) => Error::Invalid(text),
             ResolveError::SecretMissing { .. } => Error::NotFound(text),
             ResolveError::Configuration(_) => Error::Invalid(text),
@@ -290,6 +291,28 @@ impl types::Host for Context {
                 Ok(with_text(error, |text| self.reasons.keep(&text)))
             }
             Failure::Trap(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::operation::text;
+
+    #[test]
+    fn what_went_wrong_with_secrets_and_templates_is_kept_from_the_guest_and_put_back_for_people() {
+        let missing = ResolveError::SecretMissing { name: "s.token".to_owned(), remedy: "set canary".to_owned() };
+        let errors = [ResolveError::Entry, ResolveError::SecretStore, ResolveError::Configuration]
+            .map(|of| of("canary".to_owned()));
+        let more = [ResolveError::Mapping, ResolveError::Forbidden].map(|of| of("canary".to_owned()));
+        for error in errors.into_iter().chain(more).chain([missing]) {
+            let Failure::Kept(error) = Failure::from(error) else { panic!("the guest would be told") };
+            let mut reasons = Reasons::default();
+            let told = with_text(error, |text| reasons.keep(&text));
+            assert!(!text(&told).contains("canary"), "{told:?}");
+            let handed_back = format!("it did not work: {}", text(&told));
+            assert!(reasons.put_into(&handed_back).contains("canary"), "{handed_back}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod lookalike;
 mod read;
 mod standing;
 mod understand;
+mod wasi;
 mod weight;
 
 use std::collections::BTreeMap;
@@ -26,9 +27,11 @@ pub use difference::{Change, Difference};
 pub use read::Inside;
 pub use standing::{Standing, Status};
 pub use understand::Fit;
+pub use wasi::packages as wasi_packages;
 
 use crate::sandbox::contract::{Need, PACKAGE, VERSION, digest, need};
 use crate::sandbox::shape;
+use understand::Understood;
 
 /// How many characters of a name are kept. No name of a contract is as long.
 const NAME: usize = 300;
@@ -105,6 +108,9 @@ pub struct Import {
     pub functions: Vec<Function>,
     /// The types that it names.
     pub types: Vec<String>,
+    /// What stands behind these names, where that can be told, for comparing.
+    #[serde(skip)]
+    pub(crate) definitions: BTreeMap<String, String>,
 }
 
 /// Something that a component offers to its host.
@@ -122,6 +128,9 @@ pub struct Export {
     pub functions: Vec<Function>,
     /// The types that it names.
     pub types: Vec<String>,
+    /// What stands behind these names, where that can be told, for comparing.
+    #[serde(skip)]
+    pub(crate) definitions: BTreeMap<String, String>,
 }
 
 /// One function.
@@ -136,6 +145,9 @@ pub struct Function {
     /// What the gateway's own contract says of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub documentation: Option<String>,
+    /// All of its type, for comparing.
+    #[serde(skip)]
+    pub(crate) whole: Option<String>,
 }
 
 /// What kind of thing is imported or exported.
@@ -168,14 +180,14 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Unreadable> {
     let read = read::read(bytes).map_err(|reason| Unreadable::Damaged(one_line(&reason, NAME)))?;
     let understood = understand::understand(bytes, &read);
     let mut warnings = Vec::new();
-    let imports: Vec<Import> = read.imports.iter().map(|item| import(item, &understood.signatures)).collect();
+    let imports: Vec<Import> = read.imports.iter().map(|item| import(item, &understood)).collect();
     for (item, name) in
         read.imports.iter().map(|item| (item, "import")).chain(read.exports.iter().map(|item| (item, "export")))
     {
         warnings.extend(lookalike::warn(&item.name).map(|reason| format!("{name} {reason}")));
     }
     warnings.extend(read.memory_warning());
-    let exports = read.exports.iter().map(|item| export(item, &understood.signatures)).collect();
+    let exports = read.exports.iter().map(|item| export(item, &understood)).collect();
     Ok(Inspection {
         digest: digest(bytes),
         bytes: bytes.len(),
@@ -191,14 +203,19 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Unreadable> {
 
 /// The signatures of functions, by interface and name as they stand in the bytes.
 type Signatures = BTreeMap<(String, String), String>;
+/// What stands behind the names of types, by interface and name.
+type Definitions = BTreeMap<String, BTreeMap<String, String>>;
 
-fn import(item: &read::Item, signatures: &Signatures) -> Import {
+/// How many characters of a signature or a definition are shown.
+const SIGNATURE: usize = 600;
+
+fn import(item: &read::Item, understood: &Understood) -> Import {
     let (grant, offered) = match need(&item.name) {
         _ if item.kind == Kind::Type => (None, true),
         Need::Nothing => (None, true),
         Need::Interface(interface) => (Some(interface.name().to_owned()), true),
-        Need::Wasi(package) => (Some(one_line(&package, NAME)), true),
-        Need::NotOffered => (None, false),
+        Need::Wasi(package) if wasi::linked(&item.name).is_some() => (Some(one_line(&package, NAME)), true),
+        Need::Wasi(_) | Need::NotOffered => (None, false),
     };
     let (risk, capability) = capability::of(item, offered);
     Import {
@@ -209,26 +226,32 @@ fn import(item: &read::Item, signatures: &Signatures) -> Import {
         grant,
         offered,
         documentation: contract::interface_docs(&item.name),
-        functions: functions(item, signatures),
+        functions: functions(item, &understood.signatures),
         types: item.types.iter().map(|name| one_line(name, NAME)).collect(),
+        definitions: understood.definitions.get(&item.name).cloned().unwrap_or_default(),
     }
 }
 
-fn export(item: &read::Item, signatures: &Signatures) -> Export {
+fn export(item: &read::Item, understood: &Understood) -> Export {
     Export {
         name: one_line(&item.name, NAME),
         kind: item.kind,
         documentation: contract::interface_docs(&item.name),
-        functions: functions(item, signatures),
+        functions: functions(item, &understood.signatures),
         types: item.types.iter().map(|name| one_line(name, NAME)).collect(),
+        definitions: understood.definitions.get(&item.name).cloned().unwrap_or_default(),
     }
 }
 
 fn functions(item: &read::Item, signatures: &Signatures) -> Vec<Function> {
-    let function = |name: &String| Function {
-        name: one_line(&plain(name), NAME),
-        signature: signatures.get(&(item.name.clone(), name.clone())).cloned(),
-        documentation: contract::function_docs(&item.name, name),
+    let function = |name: &String| {
+        let whole = signatures.get(&(item.name.clone(), name.clone())).cloned();
+        Function {
+            name: one_line(&plain(name), NAME),
+            signature: whole.as_deref().map(|whole| one_line(whole, SIGNATURE)),
+            documentation: contract::function_docs(&item.name, name),
+            whole,
+        }
     };
     item.functions.iter().map(function).collect()
 }

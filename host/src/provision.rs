@@ -9,6 +9,7 @@ pub mod sandboxed;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use provisioning_core::policy::DeniedAddresses;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,8 @@ pub struct Remote {
     pub transport: RemoteTransport,
     /// Header values, which may hold secrets.
     pub headers: BTreeMap<String, SecretText>,
+    /// Where it must not be, whatever its name: policies deny these addresses.
+    pub denied: DeniedAddresses,
 }
 
 /// How a remote server is reached.

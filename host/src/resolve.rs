@@ -8,6 +8,7 @@ pub mod cluster;
 mod oauth;
 mod sources;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -390,8 +391,8 @@ impl ServerScope {
 
     /// The value with keys of a cluster as what the entry names by them, for policies. What was not resolved here comes
     /// back as it is.
-    pub fn named(&self, value: &Value) -> Value {
-        self.known.get().map_or_else(|| value.clone(), |known| known.named(value))
+    pub fn named<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
+        self.known.get().map_or(Cow::Borrowed(value), |known| known.named(value))
     }
 
     /// What templates may name. Fails if something that is required is missing.

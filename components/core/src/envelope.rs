@@ -4,6 +4,8 @@
 //! and total and the same whichever component made the request. It deliberately knows nothing of engines: a
 //! runtime applies what was judged here and adds its own checks (bind mounts, host names).
 
+mod powerful;
+
 use std::collections::BTreeSet;
 
 use thiserror::Error;
@@ -100,6 +102,8 @@ pub struct Refusal {
     pub subject: String,
     /// What would allow it, or that nothing does.
     pub remedy: String,
+    /// The narrowest grant that would allow it, as it is written after `--grant` and in a policy file, if one does.
+    pub grant: Option<String>,
 }
 
 /// How many characters of a component's text a refusal shows.
@@ -107,7 +111,21 @@ const SHOWN: usize = 300;
 
 impl Refusal {
     fn new(field: &'static str, subject: impl AsRef<str>, remedy: impl AsRef<str>) -> Self {
-        Self { field, subject: one_line(subject.as_ref(), SHOWN), remedy: one_line(remedy.as_ref(), SHOWN) }
+        Self {
+            field,
+            subject: one_line(subject.as_ref(), SHOWN),
+            remedy: one_line(remedy.as_ref(), SHOWN),
+            grant: None,
+        }
+    }
+
+    /// One that this grant would allow. What cannot be written as a grant, because it has a comma or is too long, is told so.
+    fn without(field: &'static str, subject: impl AsRef<str>, grant: String) -> Self {
+        if grant.contains(',') || grant.ends_with('=') || grant.trim() != grant || one_line(&grant, SHOWN) != grant {
+            return Self::new(field, subject, "no grant can be written for it");
+        }
+        let refusal = Self::new(field, subject, format!("grant `{grant}` to allow it"));
+        Self { grant: Some(grant), ..refusal }
     }
 }
 
@@ -145,11 +163,11 @@ impl Envelope {
             // What it shall mean elsewhere is the entry's to say.
             let taken = self.hosts.iter().any(|own| own.name == host.name);
             if taken || !bounds.add_host.contains(&both) {
-                let remedy = match taken {
-                    true => "no grant changes a host name of the entry".to_owned(),
-                    false => format!("grant `add-host={both}` to allow it"),
-                };
-                return Err(Refusal::new("host", format!("`{}`", host.name), remedy));
+                let subject = format!("`{}`", host.name);
+                return Err(match taken {
+                    true => Refusal::new("host", subject, "no grant changes a host name of the entry"),
+                    false => Refusal::without("host", subject, format!("add-host={both}")),
+                });
             }
         }
         check_labels(&spec.labels, bounds)?;
@@ -178,8 +196,8 @@ impl Envelope {
         if bounds.rewrite_image.iter().any(|place| is_below(&reference, place)) {
             return Ok(());
         }
-        let remedy = format!("grant `rewrite-image={}` to allow it", reference.registry);
-        Err(Refusal::new("image", format!("`{image}`"), remedy))
+        let grant = format!("rewrite-image={}/{}", reference.registry, reference.repository);
+        Err(Refusal::without("image", format!("`{image}`"), grant))
     }
 
     fn check_user(&self, user: Option<&Value>, bounds: &Bounds) -> Result<(), Refusal> {
@@ -198,9 +216,7 @@ impl Envelope {
                 "no grant makes a private value the user; pass on what `resolve-user` gives",
             )),
             Some(Some(text)) if bounds.rewrite_user.contains(text) && !text.is_empty() => Ok(()),
-            Some(Some(text)) => {
-                Err(Refusal::new("user", format!("`{text}`"), format!("grant `rewrite-user={text}` to allow it")))
-            }
+            Some(Some(text)) => Err(Refusal::without("user", format!("`{text}`"), format!("rewrite-user={text}"))),
         }
     }
 
@@ -218,12 +234,33 @@ impl Envelope {
                 Err(Refusal::new("command", "line", "no grant allows a null character"))
             }
             None if bounds.rewrite_command || self.only_adds(command, bounds) => Ok(()),
-            None => Err(Refusal::new(
-                "command",
-                "line",
-                "grant `rewrite-command` to allow it, or `add-argument=PATTERN` for arguments put among those of the entry",
-            )),
+            None => {
+                let grant = self.added(command, bounds).unwrap_or_else(|| "rewrite-command".to_owned());
+                Err(Refusal::without("command", "line", grant))
+            }
         }
+    }
+
+    /// The grant for just the argument that was put among those of the entry, if that is all that is different and it can be
+    /// written as a pattern.
+    fn added(&self, command: &[Value], bounds: &Bounds) -> Option<String> {
+        let mut own = self.command.iter().peekable();
+        let added = command.iter().filter(|argument| own.next_if_eq(argument).is_none()).collect::<Vec<_>>();
+        if own.next().is_some() {
+            return None;
+        }
+        let mut grants = BTreeSet::new();
+        for argument in added.into_iter().filter(|argument| !is_granted_argument(argument, bounds)) {
+            let text = argument.as_plain_text()?;
+            // One that would mean more than itself is no narrow grant.
+            let pattern = text.parse::<NamePattern>().ok().filter(|pattern| !pattern.is_wild())?;
+            if text.contains(',') || !pattern.covers(text, None) {
+                return None;
+            }
+            grants.insert(format!("add-argument={text}"));
+        }
+        let grants = grants.into_iter().collect::<Vec<_>>();
+        (grants.len() == 1).then(|| grants.concat())
     }
 
     /// Whether the command is the entry's with granted arguments put in.
@@ -258,10 +295,10 @@ impl Envelope {
                     ));
                 }
                 None if !is_granted_variable(name, bounds) => {
-                    return Err(Refusal::new(
+                    return Err(Refusal::without(
                         "environment variable",
                         format!("`{name}`"),
-                        format!("grant `add-env={name}` to allow it"),
+                        format!("add-env={name}"),
                     ));
                 }
                 None if value.as_plain_text().is_none() => {
@@ -300,8 +337,7 @@ impl Envelope {
                 ));
             };
             if !bounds.add_mount.contains(&source) && !bounds.add_mount.contains(&format!("{source}:{target}")) {
-                let remedy = format!("grant `add-mount={source}` to allow it");
-                return Err(Refusal::new("volume", format!("`{source}`"), remedy));
+                return Err(Refusal::without("volume", format!("`{source}`"), format!("add-mount={source}:{target}")));
             }
         }
         Ok(())
@@ -357,71 +393,6 @@ fn is_granted_argument(argument: &Value, bounds: &Bounds) -> bool {
     argument.as_plain_text().is_some_and(|text| covers(&bounds.add_argument, text))
 }
 
-/// Parts of names of variables that decide where traffic goes, whom a process trusts, or what code it runs.
-const POWERFUL: [&str; 58] = [
-    // Where traffic goes.
-    "PROXY",
-    "URL",
-    "URI",
-    "HOST",
-    "ADDR",
-    "ENDPOINT",
-    "SERVER",
-    "REGISTRY",
-    "INDEX",
-    "DSN",
-    "HOOK",
-    "CALLBACK",
-    "DOMAIN",
-    "RES_OPTIONS",
-    "DNS",
-    "KUBE",
-    "DOCKER_",
-    // Whom a process trusts, and what it writes down.
-    "SSL",
-    "TLS",
-    "CERT",
-    "CA_",
-    "KEYLOG",
-    // What code runs.
-    "PATH",
-    "LD_",
-    "DYLD_",
-    "PRELOAD",
-    "TUNABLES",
-    "PLUGIN",
-    "PROFILE",
-    "INIT",
-    "STARTUP",
-    "OPTIONS",
-    "OPTS",
-    "OPT",
-    "FLAGS",
-    "CONF",
-    "WRAPPER",
-    "COMMAND",
-    "PYTHON",
-    "PIP_",
-    "UV_",
-    "PERL",
-    "RUBY",
-    "NODE_",
-    "NPM_",
-    "JAVA",
-    "JDK_",
-    "PHPRC",
-    "CARGO_",
-    "GIT_",
-    "BASH",
-    "SHELL",
-    "ENV",
-    "IFS",
-    "HOME",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-];
-
 /// Whether a variable may be added. A pattern with `*` does not cover names that may be powerful: those are written
 /// out, so that whoever grants one has seen it.
 fn is_granted_variable(name: &str, bounds: &Bounds) -> bool {
@@ -429,7 +400,7 @@ fn is_granted_variable(name: &str, bounds: &Bounds) -> bool {
         return true;
     }
     let upper = name.to_ascii_uppercase();
-    !POWERFUL.iter().any(|part| upper.contains(part)) && covers(&bounds.add_env, name)
+    !powerful::is_powerful(&upper) && covers(&bounds.add_env, name)
 }
 
 /// The longest text of a label, in bytes.
@@ -460,7 +431,7 @@ fn check_labels(labels: &[(String, String)], bounds: &Bounds) -> Result<(), Refu
             return Err(Refusal::new("label", format!("`{key}`"), "set it once"));
         }
         if !bounds.add_label.iter().any(|prefix| key.starts_with(prefix.as_str())) {
-            return Err(Refusal::new("label", format!("`{key}`"), format!("grant `add-label={key}` to allow it")));
+            return Err(Refusal::without("label", format!("`{key}`"), format!("add-label={key}")));
         }
     }
     Ok(())

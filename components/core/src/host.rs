@@ -1,7 +1,7 @@
 //! Host names and addresses in one canonical form.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -58,6 +58,37 @@ impl FromStr for Host {
     }
 }
 
+/// The IPv4 addresses that packets for an IPv6 address may end at: those that are written inside of it (RFC 4291), that
+/// translators (RFC 6052, RFC 8215) and tunnels (6to4, Teredo, ISATAP) take out of it. None for IPv4 itself.
+pub fn embedded(address: IpAddr) -> Vec<IpAddr> {
+    let IpAddr::V6(address) = address else { return Vec::new() };
+    let octets = address.octets();
+    let at = |from: usize| {
+        let bytes: Option<[u8; 4]> = octets.get(from..from + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)))
+    };
+    let inverted = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(!ip.to_bits())),
+        other => other,
+    };
+    let found = match address.segments() {
+        [0, 0, 0, 0, 0, 0, ..] if address > Ipv6Addr::LOCALHOST => vec![at(12)],
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => vec![at(12)],
+        // A translator of one's own may use any of the lengths that fit behind this prefix.
+        [0x64, 0xff9b, 1, high, ..] => {
+            let ([a, b], c, d) = (high.to_be_bytes(), octets[9], octets[10]);
+            let at_56 = [octets[7], octets[9], octets[10], octets[11]];
+            let v4 = |octets: [u8; 4]| Some(IpAddr::V4(Ipv4Addr::from(octets)));
+            vec![v4([a, b, c, d]), v4(at_56), at(9), at(12)]
+        }
+        [0x2002, ..] => vec![at(2)],
+        [0x2001, 0, ..] => vec![at(4), at(12).map(inverted)],
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => vec![at(12)],
+        _ => Vec::new(),
+    };
+    found.into_iter().flatten().collect()
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,6 +133,27 @@ mod tests {
             "u@h",
         ] {
             assert!(text.parse::<Host>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ipv4_is_found_inside_of_ipv6() {
+        for (address, expected) in [
+            ("10.0.0.1", &[][..]),
+            ("::1", &[]),
+            ("::", &[]),
+            ("2606:4700::1111", &[]),
+            ("::10.0.0.1", &["10.0.0.1"]),
+            ("::ffff:10.0.0.1", &["10.0.0.1"]),
+            ("::ffff:0:10.0.0.1", &["10.0.0.1"]),
+            ("64:ff9b::10.0.0.1", &["10.0.0.1"]),
+            ("64:ff9b:1:a00:0:100::", &["10.0.0.1", "0.0.1.0", "0.1.0.0", "0.0.0.0"]),
+            ("2002:a00:1::5", &["10.0.0.1"]),
+            ("2001:0:a00:1:0:0:f5ff:fffe", &["10.0.0.1", "10.0.0.1"]),
+            ("fe80::5efe:10.0.0.1", &["10.0.0.1"]),
+        ] {
+            let found: Vec<String> = embedded(address.parse().unwrap()).iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{address}");
         }
     }
 

@@ -8,6 +8,8 @@
 pub mod glob;
 pub mod patterns;
 
+mod addresses;
+mod audit;
 mod decision;
 mod evaluate;
 mod judge;
@@ -15,6 +17,8 @@ mod judge;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use addresses::DeniedAddresses;
+pub use audit::{AuditDemand, AuditDemands};
 pub use decision::{Decision, Outcome, RuleRef, Subject, SubjectKind};
 pub use evaluate::{Ceiling, Holding, Who};
 pub use judge::{Case, judge, known_text, remote_secrets};
@@ -41,6 +45,8 @@ pub struct Policy {
     pub servers: Lists<NamePattern>,
     /// Everything else.
     pub rules: Vec<Rule>,
+    /// What it demands of the audit log.
+    pub audit: Option<AuditDemand>,
 }
 
 /// A pattern and the line that it stands on.

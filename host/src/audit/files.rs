@@ -37,6 +37,11 @@ impl LogFile {
         Some((session.to_owned(), number.parse().ok()?))
     }
 
+    /// The name of one.
+    pub fn name(session: &str, number: u32) -> String {
+        format!("{session}.{number:06}{EXTENSION}")
+    }
+
     /// The last bytes of it, and whether they are all of it.
     ///
     /// # Errors
@@ -125,7 +130,7 @@ impl Directory {
         options.append(true).read(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(self.0.join(format!("{session}.{number:06}{EXTENSION}")))?;
+        let file = options.open(self.0.join(LogFile::name(session, number)))?;
         file.try_lock().map_err(io::Error::from)?;
         Ok(file)
     }

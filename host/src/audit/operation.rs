@@ -4,12 +4,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Audit;
 use super::line::{Members, Texts, name};
+use super::queue::Origin;
 use super::record::{Decision, Kind, Used, Verdict};
 use super::text::Room;
 
 /// How many calls of an operation are listed one by one. Beyond that only those that act outside of the gateway are,
 /// which the sandbox limits by itself; the others are counted. A component cannot fill the log.
 const LISTED: u32 = 256;
+/// How many bytes the records of an operation have together, after which calls are counted likewise, and what those that
+/// act are asked for is shown with little text.
+const BYTES: usize = 128 << 10;
+/// How many bytes of text a record has then.
+const LITTLE: usize = 500;
 
 /// What an operation is.
 #[derive(Clone, Debug)]
@@ -66,6 +72,10 @@ struct Recording {
     /// Whether a component asks; otherwise it is the gateway itself.
     is_guests: bool,
     buffers: Buffers,
+    /// Whose records they are.
+    origin: Origin,
+    /// How many bytes they have so far.
+    bytes: usize,
     began: (SystemTime, Instant),
     under_way: Option<(Call, Instant)>,
     listed: u32,
@@ -110,13 +120,18 @@ impl Buffers {
     }
 
     /// Renders a record: the facts, and members after them.
-    fn render(&mut self, kind: Kind, members: impl FnOnce(&mut Members<'_>, Rendered<'_>)) -> &[u8] {
+    fn render(
+        &mut self,
+        kind: Kind,
+        little: Option<usize>,
+        members: impl FnOnce(&mut Members<'_>, Rendered<'_>),
+    ) -> &[u8] {
         let Self { facts, line, arguments, gave, room, .. } = self;
         line.clear();
         for part in [b"{\"event\":\"", kind.name().as_bytes(), b"\",", facts] {
             line.extend_from_slice(part);
         }
-        room.clear();
+        room.clear_to(little);
         members(&mut Members::of(line, room), Rendered { arguments, gave });
         line
     }
@@ -135,7 +150,12 @@ impl Operation {
         Self(None)
     }
 
-    pub(super) fn begin(audit: Audit, number: u64, subject: &Subject) -> Self {
+    /// Whether it is.
+    pub fn is_recorded(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn begin(audit: Audit, number: u64, subject: Subject) -> Self {
         let mut recording = Recording::new(audit, number, Some(subject));
         recording.record(recording.began.0, Kind::Begun, |_, _| {});
         Self(Some(Box::new(recording)))
@@ -187,13 +207,15 @@ impl Drop for Operation {
 }
 
 impl Recording {
-    fn new(audit: Audit, number: u64, subject: Option<&Subject>) -> Self {
+    fn new(audit: Audit, number: u64, subject: Option<Subject>) -> Self {
         let mut buffers = audit.buffers();
-        buffers.begin(number, subject);
+        buffers.begin(number, subject.as_ref());
         Self {
             audit,
             is_guests: subject.is_some(),
             buffers,
+            bytes: 0,
+            origin: Origin::of(subject.and_then(|subject| subject.server)),
             began: (SystemTime::now(), Instant::now()),
             under_way: None,
             listed: 0,
@@ -204,7 +226,10 @@ impl Recording {
     }
 
     fn record(&mut self, at: SystemTime, kind: Kind, members: impl FnOnce(&mut Members<'_>, Rendered<'_>)) {
-        self.audit.push(at, self.buffers.render(kind, members));
+        let little = self.is_full().then_some(LITTLE);
+        let rendered = self.buffers.render(kind, little, members);
+        self.bytes += rendered.len();
+        self.audit.push(at, rendered, &self.origin);
     }
 
     /// When something is that happens now or a moment ago. The clock is looked at once for an operation.
@@ -224,18 +249,24 @@ impl Recording {
         self.largest_copy = self.largest_copy.max(bytes as u64);
     }
 
+    /// Whether the operation has had what there is for it.
+    fn is_full(&self) -> bool {
+        self.bytes >= BYTES
+    }
+
     /// Whether the call has a record of its own.
     fn is_listed(&self, call: Call) -> bool {
-        call.acts || self.listed < LISTED
+        call.acts || (self.listed < LISTED && !self.is_full())
     }
 
     fn enter(&mut self, call: Call, arguments: impl FnOnce(&mut Members<'_>)) {
         self.count(call.interface, call.function);
         self.calls += 1;
         if self.is_listed(call) {
+            let little = self.is_full().then_some(LITTLE);
             let Buffers { arguments: rendered, room, .. } = &mut self.buffers;
             rendered.clear();
-            room.clear();
+            room.clear_to(little);
             arguments(&mut Members::of(rendered, room));
             if let Some(cut) = room.cut() {
                 Members::of(rendered, room).json(name::CUT, cut);
@@ -256,9 +287,10 @@ impl Recording {
             return;
         }
         self.listed += 1;
+        let little = self.is_full().then_some(LITTLE);
         let Buffers { gave, room, .. } = &mut self.buffers;
         gave.clear();
-        room.clear();
+        room.clear_to(little);
         let ending = ending(&mut Texts::of(gave, room));
         let (number, is_guests) = (self.calls, self.is_guests);
         self.record(self.time(started), Kind::Call, |members, rendered| {
@@ -396,6 +428,43 @@ mod tests {
         let mut own = audit.own();
         own.enter(0, asks(true), |_| {});
         own.leave(None, |_| Ending::ok());
+    }
+
+    #[tokio::test]
+    async fn the_records_of_an_operation_are_bounded_together_and_what_acts_is_still_there() {
+        let place = tempfile::tempdir().unwrap();
+        let options =
+            Options { directory: place.path().to_owned(), session: "s".to_owned(), retention: Retention::default() };
+        let audit = Audit::open(options).unwrap();
+        let mut operation = audit.operation(|| Subject {
+            task: "provision",
+            server: Some("github".to_owned()),
+            tool: None,
+            component: "evil".to_owned(),
+            digest: "d1".to_owned(),
+        });
+        let mut ask = |acts| {
+            operation.enter(0, Call { interface: "log", function: "write", acts }, |arguments| {
+                arguments.texts(name::MESSAGE, (0..100).map(|number| format!("{number}{}", "x".repeat(300))));
+            });
+            operation.leave(None, |gave| {
+                gave.extend((0..100).map(|number| format!("{number}{}", "\\".repeat(300))));
+                Ending::ok()
+            });
+        };
+        (0..100).for_each(|_| ask(false));
+        (0..20).for_each(|_| ask(true));
+        operation.end(Ending::ok, Default::default);
+        audit.close(Duration::from_secs(20)).await.unwrap();
+        let text = std::fs::read_to_string(place.path().join("s.000001.jsonl")).unwrap();
+        assert!(text.len() < BYTES + 20 * 2 * 4 * 1024, "{}", text.len());
+        let records: Vec<Record<'_>> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |kind| records.iter().filter(|record| record.event == kind).collect::<Vec<_>>();
+        let (asked, calls, ended) = (of(Kind::Asked), of(Kind::Call), of(Kind::Ended));
+        assert_eq!((asked.len(), calls.len() as u64 + ended[0].unlisted.unwrap()), (20, 120));
+        // However little is shown, what it was can be proved.
+        assert_eq!(asked[0].arguments["cut"]["bytes"], calls[0].arguments["cut"]["bytes"]);
+        assert_eq!(asked[0].arguments["cut"]["sha256"], calls[0].arguments["cut"]["sha256"]);
     }
 
     #[tokio::test]

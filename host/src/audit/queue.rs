@@ -2,7 +2,12 @@
 //!
 //! Records are rendered by those who make them, and lie here one after the other: a record costs no memory of its own
 //! that one thread would get and another give back.
+//!
+//! While more than half of the room is taken, nobody gets more of it than the other half: whoever floods the log loses
+//! records of its own, and not those of others.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,20 +32,49 @@ pub(super) type Done = oneshot::Sender<Result<Head, u64>>;
 /// What the writer gets.
 pub(super) struct Batch {
     records: Records,
-    /// How many did not fit after these.
-    pub(super) lost: u64,
+    /// What did not fit after these.
+    pub(super) lost: Vec<Lost>,
     /// This is the last batch.
     pub(super) is_last: bool,
     /// Who waits for the end.
     pub(super) done: Option<Done>,
 }
 
+/// Records of one server that did not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    key: u64,
+    /// The server; none for what is nobody's.
+    pub(super) server: Option<String>,
+    /// How many.
+    pub(super) count: u64,
+}
+
+/// Whose a record is: in the scope of which server it was made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    key: u64,
+    server: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of(server: Option<String>) -> Self {
+        // Only told apart, so that it may be the same for two now and then.
+        let key = server.as_ref().map_or(0, |server| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            std::hash::Hash::hash(server, &mut hasher);
+            std::hash::Hasher::finish(&hasher) | 1
+        });
+        Self { key, server }
+    }
+}
+
 impl Batch {
     /// When each record was made, and the record as [`super::record::Record::render`] gave it.
     pub(super) fn records(&self) -> impl Iterator<Item = (SystemTime, &[u8])> {
-        let starts = std::iter::once(0).chain(self.records.ends.iter().map(|(_, end)| *end));
+        let starts = std::iter::once(0).chain(self.records.ends.iter().map(|record| record.end));
         let spans = starts.zip(&self.records.ends);
-        spans.map(|(start, (at, end))| (*at, self.records.bytes.get(start..*end).unwrap_or_default()))
+        spans.map(|(start, record)| (record.at, self.records.bytes.get(start..record.end).unwrap_or_default()))
     }
 }
 
@@ -48,12 +82,67 @@ impl Batch {
 #[derive(Default)]
 struct Records {
     bytes: Vec<u8>,
-    /// When each was made, and where it ends.
-    ends: Vec<(SystemTime, usize)>,
+    ends: Vec<End>,
+    /// What everybody has of it. Empty while less than half of the room is taken: nobody can have more than that.
+    shares: BTreeMap<u64, Share>,
+}
+
+#[derive(Clone, Copy)]
+struct End {
+    /// When the record was made.
+    at: SystemTime,
+    /// Where it ends.
+    end: usize,
+    /// Whose it is.
+    key: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Share {
+    count: usize,
+    bytes: usize,
+}
+
+impl Records {
+    /// Whether a record of so many bytes fits, and into the share of whoever it is of.
+    fn fits(&mut self, bytes: usize, key: u64) -> bool {
+        let (all, whole) = (self.ends.len() + 1, self.bytes.len() + bytes);
+        if all <= CAPACITY / 2 && whole <= BYTES / 2 {
+            return true;
+        }
+        if self.shares.is_empty() {
+            let mut start = 0;
+            for record in &self.ends {
+                self.shares.entry(record.key).or_default().add(record.end - start);
+                start = record.end;
+            }
+        }
+        let share = self.shares.entry(key).or_default();
+        let fits = all <= CAPACITY && whole <= BYTES && share.count < CAPACITY / 2 && share.bytes + bytes <= BYTES / 2;
+        if fits {
+            share.add(bytes);
+        }
+        fits
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.shares.clear();
+    }
+}
+
+impl Share {
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
 }
 
 #[derive(Default)]
 pub(super) struct Queue {
+    /// Whether what is taken cannot be written.
+    pub(super) is_failing: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -63,7 +152,7 @@ struct State {
     records: Records,
     /// Empty ones, kept for their memory.
     spare: Records,
-    lost: u64,
+    lost: Vec<Lost>,
     /// The writer sleeps until it is woken.
     is_asleep: bool,
     is_closed: bool,
@@ -72,27 +161,32 @@ struct State {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.records.ends.is_empty() && self.lost == 0 && !self.is_closed
+        self.records.ends.is_empty() && self.lost.is_empty() && !self.is_closed
     }
 }
 
 impl Queue {
     /// Adds a rendered record. An empty one is as good as lost.
-    pub(super) fn push(&self, at: SystemTime, record: &[u8]) {
+    pub(super) fn push(&self, at: SystemTime, record: &[u8], origin: &Origin) {
         let mut state = self.state();
         if state.is_closed {
             return;
         }
-        // After the first that does not fit none does, until the writer has taken what there is: what is lost is then
-        // in one place.
-        let count = state.records.ends.len() + 1;
-        let bytes = state.records.bytes.len() + record.len();
-        if state.lost > 0 || count > CAPACITY || bytes > BYTES || record.is_empty() {
-            state.lost += 1;
+        // After the first of somebody's that does not fit none of theirs does, until the writer has taken what there is:
+        // what is lost is then in one place.
+        let lost = state.lost.iter_mut().find(|lost| lost.key == origin.key);
+        if let Some(lost) = lost {
+            lost.count += 1;
+            return;
+        }
+        if record.is_empty() || !state.records.fits(record.len(), origin.key) {
+            state.lost.push(Lost { key: origin.key, server: origin.server.clone(), count: 1 });
             return;
         }
         state.records.bytes.extend_from_slice(record);
-        state.records.ends.push((at, bytes));
+        let end = state.records.bytes.len();
+        state.records.ends.push(End { at, end, key: origin.key });
+        let count = state.records.ends.len();
         let wake = (state.is_asleep && count == 1) || count == PLENTY;
         drop(state);
         if wake {
@@ -143,8 +237,7 @@ impl Queue {
     pub(super) fn reuse(&self, batch: Batch) {
         let mut records = batch.records;
         if records.bytes.capacity() <= SPARE {
-            records.bytes.clear();
-            records.ends.clear();
+            records.clear();
             self.state().spare = records;
         }
     }
@@ -161,42 +254,73 @@ mod tests {
     use super::*;
 
     fn push(queue: &Queue) {
-        queue.push(SystemTime::UNIX_EPOCH, b"{");
+        queue.push(SystemTime::UNIX_EPOCH, b"{", &Origin::default());
+    }
+
+    fn of(server: &str) -> Origin {
+        Origin::of(Some(server.to_owned()))
+    }
+
+    fn lost(batch: &Batch) -> u64 {
+        batch.lost.iter().map(|lost| lost.count).sum()
     }
 
     #[test]
     fn what_does_not_fit_is_counted_and_nobody_waits() {
         let queue = Queue::default();
-        for _ in 0..CAPACITY + 5 {
-            push(&queue);
+        for number in 0..CAPACITY + 5 {
+            queue.push(SystemTime::UNIX_EPOCH, b"{", &of(&(number % 4).to_string()));
         }
         let batch = queue.take(None);
-        assert_eq!((batch.records().count(), batch.lost, batch.is_last), (CAPACITY, 5, false));
+        assert_eq!((batch.records().count(), lost(&batch), batch.is_last), (CAPACITY, 5, false));
         push(&queue);
         assert!(queue.close(None) && !queue.close(None));
         push(&queue);
         let batch = queue.take(None);
-        assert_eq!((batch.records().count(), batch.lost, batch.is_last), (1, 0, true));
+        assert_eq!((batch.records().count(), lost(&batch), batch.is_last), (1, 0, true));
+    }
+
+    #[test]
+    fn whoever_floods_the_queue_loses_its_own_records_and_nobody_elses() {
+        let (flood, quiet) = (of("flood"), of("quiet"));
+        // By their number, and by their size.
+        for (record, most) in [(vec![b'{'; 10], CAPACITY / 2), (vec![b'{'; 64 << 10], BYTES / 2 / (64 << 10))] {
+            let queue = Queue::default();
+            let note = |origin| queue.push(SystemTime::UNIX_EPOCH, &record, origin);
+            note(&quiet);
+            (0..3 * most).for_each(|_| note(&flood));
+            (0..most - 1).for_each(|_| note(&quiet));
+            push(&queue);
+            let batch = queue.take(None);
+            let expected = Lost { key: flood.key, server: Some("flood".to_owned()), count: 2 * most as u64 };
+            assert_eq!(batch.lost[0], expected);
+            // By size, there may be no room left for one byte that is nobody's.
+            assert!(batch.lost.len() <= 2 && batch.records().count() >= 2 * most);
+            // What is taken makes room again, also where the batch before lay.
+            queue.reuse(batch);
+            note(&flood);
+            assert_eq!(lost(&queue.take(None)), 0);
+        }
     }
 
     #[test]
     fn large_records_do_not_pile_up() {
         let queue = Queue::default();
         let record = vec![b'{'; 1 << 20];
-        (0..20).for_each(|_| queue.push(SystemTime::UNIX_EPOCH, &record));
+        (0..20).for_each(|number| queue.push(SystemTime::UNIX_EPOCH, &record, &of(&(number % 2).to_string())));
         let batch = queue.take(None);
-        assert_eq!((batch.records().count(), batch.lost), (16, 4));
+        assert_eq!((batch.records().count(), lost(&batch)), (16, 4));
     }
 
     #[test]
     fn records_stay_apart_and_in_order() {
         let queue = Queue::default();
         for record in [&b"{1"[..], b"{two", b"", b"{"] {
-            queue.push(SystemTime::UNIX_EPOCH, record);
+            queue.push(SystemTime::UNIX_EPOCH, record, &Origin::default());
         }
         let batch = queue.take(None);
         let records: Vec<_> = batch.records().map(|(_, record)| record).collect();
-        assert_eq!((records, batch.lost), (vec![&b"{1"[..], b"{two"], 2));
+        assert_eq!((records, lost(&batch)), (vec![&b"{1"[..], b"{two"], 2));
     }
 
     #[test]

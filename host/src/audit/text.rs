@@ -32,7 +32,12 @@ impl Default for Room {
 impl Room {
     /// All the room again, for another record.
     pub(super) fn clear(&mut self) {
-        (self.left, self.is_cut) = (RECORD, false);
+        self.clear_to(None);
+    }
+
+    /// So much room, for another record; all of it if no number is given.
+    pub(super) fn clear_to(&mut self, bytes: Option<usize>) {
+        (self.left, self.is_cut) = (bytes.unwrap_or(RECORD), false);
         self.whole.clear();
     }
 

@@ -3,7 +3,7 @@
 //! What is found is evidence against carelessness and against those who cannot write to the directory. Whoever can
 //! write to it can make a new chain from end to end: only a head that was kept elsewhere shows that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -124,8 +124,17 @@ fn files(files: Vec<LogFile>, whole: bool) -> io::Result<Report> {
     // When the oldest file of each session was last written to: what is younger should be there too.
     let mut oldest: BTreeMap<String, String> = BTreeMap::new();
     let mut cut = Vec::new();
+    let mut deleted = Deleted::default();
     for (session, files) in by_session {
-        let mut check = Check { report: &mut report, seen: &seen, last: None, broken: None, lost: 0, first: None };
+        let mut check = Check {
+            report: &mut report,
+            seen: &seen,
+            deleted: &mut deleted,
+            last: None,
+            broken: None,
+            lost: 0,
+            first: None,
+        };
         for (index, file) in files.iter().enumerate() {
             let time = check.file(file, index + 1 == files.len())?;
             let is_written_to = index + 1 == files.len() && matches!(file.lock(), Ok(None));
@@ -136,29 +145,39 @@ fn files(files: Vec<LogFile>, whole: bool) -> io::Result<Report> {
                 }
             }
         }
+        // A file that begins with the first record, or that was cut itself, is missed by nobody here.
+        let begins = check.first.as_ref().filter(|first| first.seq > 1 && !first.is_cut).map(|first| first.number);
         if let Some(summary) = check.summary(&session, &files) {
-            if summary.first > 1 {
-                cut.push((files.first().map(|file| file.path.clone()).unwrap_or_default(), summary.clone()));
+            if let Some(number) = begins {
+                let before = number.checked_sub(1);
+                // One that is there without its records was not deleted by anybody's gateway.
+                let is_emptied = files.iter().any(|file| Some(file.number) == before);
+                let before = before.filter(|_| !is_emptied).map(|number| LogFile::name(&session, number));
+                let file = files.first().map(|file| file.path.clone()).unwrap_or_default();
+                cut.push((file, is_emptied, before, summary.clone()));
             }
             report.sessions.push(summary);
         }
     }
-    for (file, summary) in cut {
+    for (file, is_emptied, before, summary) in cut {
         let what = format!("session {}: records 1 to {} are not here", summary.session, summary.first - 1);
         // Within a session the numbers tell what is older; its times need not be in order.
         let others = oldest.iter().filter(|(session, _)| **session != summary.session);
         let oldest = others.map(|(_, time)| time.as_str()).min();
-        report.missing(whole, file, &summary.from, oldest, what);
+        let is_told = before.is_some_and(|before| deleted.names.contains(&before));
+        let ruling = if is_emptied { Ruling::Untold } else { deleted.ruling(whole, is_told, oldest) };
+        report.missing(file, &summary.from, ruling, what);
     }
     let oldest = oldest.values().map(String::as_str).min();
     for (session, ends) in &seen.ends {
         if report.sessions.iter().any(|known| known.session == *session) {
             continue;
         }
+        let is_told = deleted.any_of(session);
         for end in ends {
             let what =
                 format!("session {session} is not here; session {} saw it end with record {}", end.by, end.head.seq);
-            report.missing(whole, end.file.clone(), &end.time, oldest, what);
+            report.missing(end.file.clone(), &end.time, deleted.ruling(whole, is_told, oldest), what);
         }
     }
     Ok(report)
@@ -178,18 +197,56 @@ impl Report {
         }
     }
 
-    /// Something that was written last at a time is not there. The gateway deletes only what is older than all that
-    /// it keeps.
-    fn missing(&mut self, whole: bool, file: PathBuf, time: &str, oldest: Option<&str>, what: String) {
-        match oldest {
-            Some(oldest) if whole && time > oldest => {
-                self.problem(
-                    &file,
-                    None,
-                    format!("{what}, and older records are: it was not the gateway that deleted them"),
-                );
+    /// Something that was written last at a time is not there.
+    fn missing(&mut self, file: PathBuf, time: &str, ruling: Ruling<'_>, what: String) {
+        let not_the_gateway = match ruling {
+            Ruling::Unjudged => return self.notes.push(format!("{what}: they may be in other files")),
+            Ruling::Told => return self.notes.push(format!("{what}: a gateway deleted them, as its record says")),
+            Ruling::Untold => "no record says that a gateway deleted them",
+            Ruling::ByAge(Some(oldest)) if time > oldest => {
+                "older records are: it was not the gateway that deleted them"
             }
-            _ => self.notes.push(format!("{what}: older than what is kept")),
+            Ruling::ByAge(_) => return self.notes.push(format!("{what}: older than what is kept")),
+        };
+        self.problem(&file, None, format!("{what}, and {not_the_gateway}"));
+    }
+}
+
+/// Which files the logs say that gateways deleted.
+#[derive(Default)]
+struct Deleted {
+    names: BTreeSet<String>,
+    /// Records were lost, and one of them may have said more.
+    is_incomplete: bool,
+}
+
+/// How to tell whether it was a gateway that deleted something.
+#[derive(Clone, Copy)]
+enum Ruling<'a> {
+    /// Not at all: not everything is looked at.
+    Unjudged,
+    /// A record says so.
+    Told,
+    /// It was not: whenever a gateway deletes a file it first says so in its own, which is newer, so that of the
+    /// last such record at least one is left.
+    Untold,
+    /// The record that would say so may itself be in a file that was deleted. Gateways delete only what is older than
+    /// all that is kept, which begins at this time.
+    ByAge(Option<&'a str>),
+}
+
+impl Deleted {
+    fn any_of(&self, session: &str) -> bool {
+        let is_of = |name: &String| LogFile::parse(Path::new(name)).is_some_and(|(of, _)| of == session);
+        self.names.iter().any(is_of)
+    }
+
+    fn ruling<'a>(&self, whole: bool, is_told: bool, oldest: Option<&'a str>) -> Ruling<'a> {
+        match whole {
+            false => Ruling::Unjudged,
+            true if is_told => Ruling::Told,
+            true if self.names.is_empty() && !self.is_incomplete => Ruling::Untold,
+            true => Ruling::ByAge(oldest),
         }
     }
 }
@@ -233,12 +290,23 @@ impl Seen {
 struct Check<'a> {
     report: &'a mut Report,
     seen: &'a Seen,
+    deleted: &'a mut Deleted,
     /// The last good record.
     last: Option<Last>,
     /// Lines since then that are none.
     broken: Option<Damage>,
     lost: u64,
-    first: Option<(u64, String)>,
+    first: Option<First>,
+}
+
+/// The first record of a session that is there.
+struct First {
+    seq: u64,
+    time: String,
+    /// The number of the file that it is in.
+    number: u32,
+    /// It cannot have been the first of its file, which is told.
+    is_cut: bool,
 }
 
 struct Last {
@@ -326,6 +394,19 @@ impl Check<'_> {
         if let Some(complaint) = complaint {
             self.report.problem(&file.path, Some(number), complaint);
         }
+        if self.first.is_none() {
+            let cut = if broken > 0 { None } else { cut_before(file, record) };
+            let is_cut = cut.is_some() || broken > 0;
+            if let Some(complaint) = cut {
+                self.report.problem(&file.path, Some(number), complaint);
+            }
+            let time = record.time.clone().into_owned();
+            self.first = Some(First { seq: record.seq, time, number: file.number, is_cut });
+        }
+        if record.event == Kind::Removed {
+            self.deleted.names.extend(record.files.iter().cloned());
+        }
+        self.deleted.is_incomplete |= record.lost.is_some();
         let ended = self.last.as_ref().is_some_and(|last| matches!(last.event, Kind::Closed | Kind::Recovered));
         if ended && record.event != Kind::Recovered {
             self.report.problem(&file.path, Some(number), "it follows the end of the log");
@@ -338,13 +419,12 @@ impl Check<'_> {
         }
         self.lost += record.lost.unwrap_or(0);
         let time = record.time.clone().into_owned();
-        self.first.get_or_insert_with(|| (record.seq, time.clone()));
         self.last = Some(Last { head, time, event: record.event });
     }
 
     fn summary(self, session: &str, files: &[LogFile]) -> Option<SessionReport> {
         let file = files.last()?;
-        let (Some((first, from)), Some(last)) = (self.first, self.last) else {
+        let (Some(First { seq: first, time: from, .. }), Some(last)) = (self.first, self.last) else {
             self.report.notes.push(format!("{}: it holds no record", file.path.display()));
             return None;
         };
@@ -376,6 +456,22 @@ impl Check<'_> {
             state,
             lost: self.lost,
         })
+    }
+}
+
+/// Why a record cannot be the first of its file: the first file of a session begins with its first record, and every
+/// other one by saying that it goes on. Files without a number are anybody's.
+fn cut_before(file: &LogFile, record: &Record<'_>) -> Option<String> {
+    let before = || match record.seq {
+        2 => "record 1 is missing before it".to_owned(),
+        seq => format!("records 1 to {} are missing before it", seq.saturating_sub(1)),
+    };
+    match file.number {
+        1 if record.seq > 1 => Some(format!("{}: the file was cut at its beginning", before())),
+        2.. if record.event != Kind::Continued => {
+            Some("the file does not begin with it: lines before it were removed".to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -5,7 +5,9 @@ mod before;
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::Retention;
@@ -28,6 +30,8 @@ pub(super) struct Writer {
     number: u32,
     /// How much of the file is whole lines.
     bytes: u64,
+    /// The record that the file begins with, rendered: it is tried again until it is there.
+    beginning: Vec<u8>,
     /// The last record in the file.
     written: Head,
     /// The last record in `lines`, which follow it.
@@ -59,6 +63,7 @@ impl Writer {
             file,
             number: 1,
             bytes: 0,
+            beginning: Vec::new(),
             written: Head::default(),
             head: Head::default(),
             lines: Vec::new(),
@@ -72,16 +77,18 @@ impl Writer {
 
     pub(super) fn run(mut self) {
         // The beginning is written with the first batch, so that a process which is over at once is not held up.
-        let mut first = Some(SystemTime::now());
+        let opened = SystemTime::now();
         loop {
             let batch = self.queue.take((self.lost > 0).then_some(RETRY));
-            if let Some(at) = first.take() {
-                self.introduce(at);
+            if self.beginning.is_empty() {
+                self.introduce(opened);
             }
             let (is_last, done) = (batch.is_last, self.write(batch));
             if is_last {
-                let ended =
-                    if self.written == self.head && self.lost == 0 { Ok(self.head) } else { Err(self.lost_in_all) };
+                let is_whole = self.written == self.head && self.lost == 0;
+                // The beginning of a file is lost only now.
+                let lost = self.lost_in_all + u64::from(self.bytes == 0);
+                let ended = if is_whole { Ok(self.head) } else { Err(lost) };
                 // Whoever is told may look at the file, which must not be locked any more.
                 drop(self);
                 if let Some(done) = done {
@@ -90,6 +97,16 @@ impl Writer {
                 }
                 return;
             }
+        }
+    }
+
+    /// Writes the beginning, to see whether it can be written.
+    pub(super) fn begin_now(&mut self) -> std::io::Result<()> {
+        self.introduce(SystemTime::now());
+        self.flush();
+        match self.is_failing {
+            true => Err(std::io::Error::other("it cannot be written; is there room left?")),
+            false => Ok(()),
         }
     }
 
@@ -103,7 +120,8 @@ impl Writer {
             after,
             ..Record::of(Kind::Opened)
         };
-        self.append(at, record);
+        record.render(&mut self.beginning);
+        self.begin(at);
         self.retire();
     }
 
@@ -116,11 +134,12 @@ impl Writer {
         for (at, record) in batch.records() {
             self.append_rendered(at, record);
         }
-        if batch.lost > 0 {
-            self.lost += batch.lost;
-            self.lost_in_all += batch.lost;
-            tracing::warn!(records = batch.lost, "audit records are lost, because there were too many at once");
-            self.tell_lost("there were too many at once");
+        for lost in std::mem::take(&mut batch.lost) {
+            self.lost += lost.count;
+            self.lost_in_all += lost.count;
+            let server = lost.server.as_deref();
+            tracing::warn!(records = lost.count, server, "audit records are lost, because there were too many at once");
+            self.tell_lost_of(server, "there were too many at once");
         }
         if batch.is_last {
             self.append(SystemTime::now(), Record::of(Kind::Closed));
@@ -132,9 +151,14 @@ impl Writer {
     }
 
     fn tell_lost(&mut self, why: &'static str) {
+        self.tell_lost_of(None, why);
+    }
+
+    fn tell_lost_of(&mut self, server: Option<&str>, why: &'static str) {
         if self.lost > 0 {
             let (lost, before) = (std::mem::take(&mut self.lost), self.pending);
-            let record = Record { lost: Some(lost), error: Some(why.into()), ..Record::of(Kind::Lost) };
+            let server = server.map(|server| super::text::Room::default().line(server).into());
+            let record = Record { server, lost: Some(lost), error: Some(why.into()), ..Record::of(Kind::Lost) };
             self.append(SystemTime::now(), record);
             // The record itself would be no loss; what it tells of is.
             self.pending = before;
@@ -169,8 +193,24 @@ impl Writer {
         self.add(SystemTime::now(), &rendered);
     }
 
-    /// Adds a rendered record as the next line: the members that are the writer's, then its own.
+    /// Adds the record that the file begins with, unless it is there.
+    fn begin(&mut self, at: SystemTime) {
+        if self.bytes == 0 && self.lines.is_empty() && !self.beginning.is_empty() {
+            let (beginning, before) = (std::mem::take(&mut self.beginning), self.pending);
+            self.add_line(at, &beginning);
+            self.beginning = beginning;
+            // It is no loss, since it is tried again.
+            self.pending = before;
+        }
+    }
+
     fn add(&mut self, at: SystemTime, record: &[u8]) {
+        self.begin(SystemTime::now());
+        self.add_line(at, record);
+    }
+
+    /// Adds a rendered record as the next line: the members that are the writer's, then its own.
+    fn add_line(&mut self, at: SystemTime, record: &[u8]) {
         let Some(members) = record.strip_prefix(b"{") else {
             self.lost += 1;
             self.lost_in_all += 1;
@@ -201,6 +241,7 @@ impl Writer {
                 self.bytes += self.lines.len() as u64;
                 self.written = self.head;
                 if std::mem::take(&mut self.is_failing) {
+                    self.queue.is_failing.store(false, Ordering::Relaxed);
                     tracing::warn!("the audit log is written again; {} records are missing from it", self.lost_in_all);
                 }
             }
@@ -219,6 +260,7 @@ impl Writer {
     fn fail(&mut self, error: &std::io::Error) {
         self.lost += self.pending + self.told;
         self.lost_in_all += self.pending;
+        self.queue.is_failing.store(true, Ordering::Relaxed);
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::warn!(
                 directory = %self.directory.path().display(), %error,
@@ -236,7 +278,9 @@ impl Writer {
                 self.number = number;
                 self.bytes = 0;
                 let error = (!why.is_empty()).then(|| why.into());
-                self.add_own(Record { format: Some(FORMAT), error, ..Record::of(Kind::Continued) });
+                let record = Record { format: Some(FORMAT), error, ..Record::of(Kind::Continued) };
+                record.render(&mut self.beginning);
+                self.begin(SystemTime::now());
                 self.retire();
             }
             Err(error) if !self.is_failing => tracing::warn!(
@@ -246,12 +290,24 @@ impl Writer {
         }
     }
 
-    /// Deletes the oldest files while there are too many, and says which.
+    /// Says which files are the oldest while there are too many, and deletes them. What is gone without a record was
+    /// deleted by somebody else: `verify` relies on it.
     fn retire(&mut self) {
         let own = |session: &str, number: u32| session == self.session && number == self.number;
-        let deleted = before::retire(&self.directory, self.retention, own);
-        for names in deleted.chunks(50) {
-            self.add_own(Record { files: names.to_vec(), ..Record::of(Kind::Removed) });
+        let oldest = before::oldest(&self.directory, self.retention, own);
+        if oldest.is_empty() {
+            return;
+        }
+        let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        for paths in oldest.chunks(50) {
+            self.add_own(Record { files: paths.iter().filter_map(name).collect(), ..Record::of(Kind::Removed) });
+        }
+        // If it cannot be written it counts as lost, which `verify` knows of.
+        self.flush();
+        for path in oldest {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::debug!(%error, file = %path.display(), "an older audit log cannot be deleted");
+            }
         }
     }
 }

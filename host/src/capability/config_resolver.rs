@@ -64,7 +64,7 @@ impl Context {
             _ => None,
         });
         match secret {
-            Some(secret) if !self.secrets_granted => Err(Failure::Guest(Error::AccessDenied(format!(
+            Some(secret) if !self.secrets_granted => Err(Failure::Kept(Error::AccessDenied(format!(
                 "{what} carries secret `{secret}` and `secret-resolver` is not granted"
             )))),
             _ => Ok(()),

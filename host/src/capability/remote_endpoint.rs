@@ -41,7 +41,7 @@ impl Host for Context {
             decisions.push(remote_secrets(policies, self.who(), &self.bounds));
         }
         if !policies.is_empty() {
-            let named = |(name, value): &(String, Value)| (name.clone(), scope.named(value));
+            let named = |(name, value): &(String, Value)| (name.clone(), scope.named(value).into_owned());
             let headers: Vec<_> = remote.headers.iter().map(named).collect();
             let url = scope.named(&remote.url);
             decisions.extend(crate::policy::enforcement::remote(policies, self.who(), &url, &headers));

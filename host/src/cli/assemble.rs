@@ -272,7 +272,7 @@ async fn assemble_after(
             let (begun, sessions);
             ((begun, sessions), audit) = match imported {
                 Some(begun) => begun,
-                None => begin_recorded(options, home.as_deref())?,
+                None => begin_recorded(options, home.as_deref(), &policies)?,
             };
             let embedding = Engine::for_servers(cache.as_deref()).map_err(no_wasm)?;
             kubernetes = providers.as_ref().map(|_| cluster_of(begun.id()));
@@ -368,9 +368,10 @@ fn begin_session(home: Option<&Path>) -> anyhow::Result<Begun> {
 }
 
 /// The same with the log of what is done in it.
-fn begin_recorded(options: &ServerOptions, home: Option<&Path>) -> anyhow::Result<(Begun, Audit)> {
+fn begin_recorded(options: &ServerOptions, home: Option<&Path>, policies: &Policies) -> anyhow::Result<(Begun, Audit)> {
+    let demands = policies.audit().map_err(anyhow::Error::msg)?;
     let begun = begin_session(home)?;
-    let audit = super::provisioner::audit::begin(options, home, begun.0.id())?;
+    let audit = super::provisioner::audit::begin(options, &demands, home, begun.0.id())?;
     Ok((begun, audit))
 }
 

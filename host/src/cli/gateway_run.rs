@@ -32,7 +32,14 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
             eprintln!("warning: {ignored}");
         }
         let check = |assembled: &Assembled| check_signatures(&arguments, assembled);
-        return plan::show(&arguments.servers, &[], plan::Format::Text, plan::Look::AtCluster, check).await;
+        return plan::show(
+            &arguments.servers,
+            &[],
+            (plan::Format::Text, plan::Shown::Notable),
+            plan::Look::AtCluster,
+            check,
+        )
+        .await;
     }
     super::log_to_stderr(arguments.servers.verbosity, false);
     // Taken before anything can be cancelled by them.

@@ -21,12 +21,13 @@ use super::options::ServerOptions;
 use crate::capability::container_runtime::Request;
 use crate::capability::container_runtime::docker;
 use crate::capability::container_runtime::kubernetes::{self, PodSettings};
-use crate::capability::container_runtime::plan::PlanRuntime;
+use crate::capability::container_runtime::plan::{PlanRuntime, Recorded};
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::catalog::Entry;
 use crate::lease::Reaper;
 use crate::policy::enforcement::DecisionSink;
 use crate::provision::{Endpoint, Provision as _, ProvisionError};
+use crate::secrets::SecretText;
 
 /// How a plan is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,6 +50,9 @@ pub(super) struct Arguments {
     /// How to show it
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
+    /// Show also what was allowed because no rule of a policy is about it
+    #[arg(long)]
+    all_decisions: bool,
 }
 
 pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
@@ -59,7 +63,8 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     if let Some(ignored) = arguments.servers.cluster.ignored().filter(|_| !arguments.servers.uses_cluster()) {
         eprintln!("warning: {ignored}");
     }
-    show(&arguments.servers, &arguments.only, arguments.output, Look::Nowhere, |_| Ok(())).await
+    let shown = if arguments.all_decisions { Shown::All } else { Shown::Notable };
+    show(&arguments.servers, &arguments.only, (arguments.output, shown), Look::Nowhere, |_| Ok(())).await
 }
 
 /// What a plan may look at besides files.
@@ -95,27 +100,64 @@ enum Planned {
     Refused(String),
 }
 
+/// What the component asks for besides what it hands back.
+struct Besides {
+    request: Request,
+    /// It runs to its end; otherwise it is started, and removed when the component has ended.
+    ends: bool,
+}
+
 struct Step {
     server: String,
     tool: Option<String>,
     planned: Planned,
+    besides: Vec<Besides>,
     decisions: Vec<Decision>,
 }
 
+impl Step {
+    /// `held` names the lease that was handed back. For a tool it is the last container that was run to its end.
+    fn sort(recorded: Vec<Recorded>, held: Option<&str>, is_tool: bool) -> (Option<Request>, Vec<Besides>) {
+        let handed_back = match is_tool {
+            true => recorded.iter().rposition(|recorded| recorded.lease.is_none()),
+            false => recorded.iter().position(|recorded| recorded.lease.is_some() && recorded.lease.as_deref() == held),
+        };
+        let (mut planned, mut besides) = (None, Vec::new());
+        for (index, Recorded { request, lease }) in recorded.into_iter().enumerate() {
+            match handed_back {
+                Some(at) if at == index => planned = Some(request),
+                _ => besides.push(Besides { request, ends: lease.is_none() }),
+            }
+        }
+        (planned, besides)
+    }
+}
+
+/// Which decisions are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Those in which a rule had a part, and refusals.
+    Notable,
+    /// All.
+    All,
+}
+
 /// Keeps the decisions of the policies, each once in a step.
-#[derive(Default)]
-struct Decisions(Mutex<Vec<Decision>>);
+struct Decisions {
+    shown: Shown,
+    known: Mutex<Vec<Decision>>,
+}
 
 impl Decisions {
     fn take(&self) -> Vec<Decision> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl DecisionSink for Decisions {
     fn decided(&self, _server: Option<&str>, decision: &Decision) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if decision.is_notable() && !known.contains(decision) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if (decision.is_notable() || self.shown == Shown::All) && !known.contains(decision) {
             known.push(decision.clone());
         }
     }
@@ -125,7 +167,7 @@ impl DecisionSink for Decisions {
 pub(super) async fn show(
     options: &ServerOptions,
     only: &[String],
-    format: Format,
+    (format, shown): (Format, Shown),
     look: Look,
     check: impl FnOnce(&Assembled) -> anyhow::Result<()>,
 ) -> anyhow::Result<Status> {
@@ -133,7 +175,7 @@ pub(super) async fn show(
     let reaper = Reaper::new();
     let name = if options.uses_cluster() { "kubernetes" } else { "docker" };
     let recorder = Arc::new(PlanRuntime::new(name, reaper.clone()));
-    let decisions = Arc::new(Decisions::default());
+    let decisions = Arc::new(Decisions { shown, known: Mutex::default() });
     let observers = Observers { decisions: Some(Arc::clone(&decisions) as _), ..Observers::default() };
     let mode = Mode::Plan { recorder: Arc::clone(&recorder), asks_cluster: look == Look::AtCluster };
     let assembled = assemble_observed(options, mode, reaper, observers).await?;
@@ -179,37 +221,39 @@ async fn plan_server(
     let provisioner = &assembled.provisioner;
     let tools: Vec<_> = entry.tools.iter().filter(|tool| tool.container.is_some()).collect();
     let mut steps = Vec::new();
-    let step = |tool: Option<&str>, result: Result<Option<Planned>, ProvisionError>| {
-        let planned = match result {
-            Ok(Some(planned)) => planned,
-            Ok(None) => match recorder.take().pop() {
-                Some(request) => Planned::Container(Box::new(request)),
-                None => Planned::Refused("the provisioner started no container".to_owned()),
-            },
-            Err(error) => Planned::Refused(error.to_string()),
+    // What is handed back: a remote server, or the lease of a container. A tool's container has ended.
+    type Handed = Result<(Option<Planned>, Option<String>), ProvisionError>;
+    let step = |tool: Option<&str>, result: Handed| {
+        let held = result.as_ref().ok().and_then(|(_, lease)| lease.as_deref());
+        let is_done = tool.is_some() && result.is_ok();
+        let (container, besides) = Step::sort(recorder.take_all(), held, is_done);
+        let planned = match (result, container) {
+            (Ok((Some(planned), _)), _) => planned,
+            (Ok((None, _)), Some(request)) => Planned::Container(Box::new(request)),
+            (Ok((None, _)), None) => Planned::Refused("the provisioner started no container".to_owned()),
+            (Err(error), _) => Planned::Refused(error.to_string()),
         };
-        Step { server: name.to_owned(), tool: tool.map(str::to_owned), planned, decisions: decisions.take() }
+        let (server, tool) = (name.to_owned(), tool.map(str::to_owned));
+        Step { server, tool, planned, besides, decisions: decisions.take() }
     };
     if !entry.is_poci() {
-        let endpoint = match provisioner.pre_validate(name).await {
-            Ok(()) => provisioner.provision(name, CancellationToken::new()).await,
-            Err(error) => Err(error),
-        };
+        let endpoint = provisioner.provision(name, CancellationToken::new()).await;
         steps.push(step(
             None,
             endpoint.map(|endpoint| match endpoint {
-                Endpoint::Container(_) => None,
-                Endpoint::Remote(remote) => Some(Planned::Remote {
-                    url: remote.url.expose().to_owned(),
-                    headers: remote.headers.iter().map(|(name, value)| format!("{name}: {}", value.expose())).collect(),
-                }),
+                Endpoint::Container(running) => (None, Some(running.lease.name().to_owned())),
+                Endpoint::Remote(remote) => {
+                    let header = |(name, value): (&String, &SecretText)| format!("{name}: {}", value.expose());
+                    let headers = remote.headers.iter().map(header).collect();
+                    (Some(Planned::Remote { url: remote.url.expose().to_owned(), headers }), None)
+                }
             }),
         ));
     }
     for tool in tools {
         let result =
             provisioner.run_tool(name, &tool.name, sample_arguments(&tool.parameters), CancellationToken::new());
-        steps.push(step(Some(&tool.name), result.await.map(|_| None)));
+        steps.push(step(Some(&tool.name), result.await.map(|_| (None, None))));
     }
     steps
 }
@@ -246,8 +290,19 @@ fn text(place: &Place, steps: &[Step]) -> String {
             }
             Planned::Container(request) => writeln!(out, "{what}: {}", container_text(place, request)),
         };
-        step.decisions.iter().filter(|decision| decision.is_allowed()).for_each(|decision| {
-            let _ = writeln!(out, "  policy    {decision}");
+        for besides in &step.besides {
+            let fate = match (besides.ends, &step.planned) {
+                (true, _) => "and to its end",
+                (false, Planned::Refused(_)) => "and is removed, because nothing is handed back",
+                (false, _) => "and is removed, because it is not what is handed back",
+            };
+            let _ = writeln!(out, "{what}, besides, {fate}: {}", container_text(place, &besides.request));
+        }
+        // A refusal that ends it is told above.
+        let is_told = |decision: &Decision| matches!(&step.planned, Planned::Refused(reason) if reason.contains(&decision.to_string()));
+        step.decisions.iter().filter(|decision| decision.is_allowed() || !is_told(decision)).for_each(|decision| {
+            let verdict = if decision.is_allowed() { "" } else { "DENIED: " };
+            let _ = writeln!(out, "  policy    {verdict}{decision}");
         });
     }
     out
@@ -339,17 +394,19 @@ fn document(place: &Place, component: &[Decision], steps: &[Step]) -> anyhow::Re
                 fields.insert("remote".to_owned(), json!({ "url": url, "headers": headers }))
             }
             Planned::Container(request) => {
-                fields.insert("runtime".to_owned(), json!(place.engine(request)));
-                let (key, rendered) = match place {
-                    _ if is_embedded(&request.spec.image) => ("create", embedded(request)),
-                    Place::Engine => ("create", docker::create::render(request)?),
-                    Place::Cluster { settings, namespace } => {
-                        ("objects", Json::Array(kubernetes::objects::render(request, settings, namespace)?))
-                    }
-                };
-                fields.insert(key.to_owned(), rendered)
+                fields.extend(rendered(place, request)?);
+                None
             }
         };
+        if !step.besides.is_empty() {
+            let besides = step.besides.iter().map(|besides| {
+                let fate = if besides.ends { "ends" } else { "removed" };
+                let mut fields = Map::from_iter([("fate".to_owned(), json!(fate))]);
+                fields.extend(rendered(place, &besides.request)?);
+                Ok(Json::Object(fields))
+            });
+            fields.insert("besides".to_owned(), Json::Array(besides.collect::<anyhow::Result<_>>()?));
+        }
         if !step.decisions.is_empty() {
             fields.insert("decisions".to_owned(), serde_json::to_value(&step.decisions)?);
         }
@@ -360,6 +417,18 @@ fn document(place: &Place, component: &[Decision], steps: &[Step]) -> anyhow::Re
         true => json!({ "plan": plan }),
         false => json!({ "provisioner": { "decisions": component }, "plan": plan }),
     })
+}
+
+/// The request that an engine would get.
+fn rendered(place: &Place, request: &Request) -> anyhow::Result<Map<String, Json>> {
+    let (key, rendered) = match place {
+        _ if is_embedded(&request.spec.image) => ("create", embedded(request)),
+        Place::Engine => ("create", docker::create::render(request)?),
+        Place::Cluster { settings, namespace } => {
+            ("objects", Json::Array(kubernetes::objects::render(request, settings, namespace)?))
+        }
+    };
+    Ok(Map::from_iter([("runtime".to_owned(), json!(place.engine(request))), (key.to_owned(), rendered)]))
 }
 
 /// The keys of the objects that a server gets of its own.

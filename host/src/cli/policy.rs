@@ -10,7 +10,7 @@ use super::Status;
 use super::assemble::{home, policies};
 use crate::builtin;
 use crate::policy::effect::Effect;
-use crate::policy::file::{self, PolicyError};
+use crate::policy::file::{self, Checked, PolicyError};
 use crate::policy::grants::Grants;
 use crate::policy::sources;
 use crate::sandbox::contract::digest;
@@ -64,32 +64,39 @@ pub(super) fn run(command: Command) -> anyhow::Result<Status> {
 
 /// Says on stdout what is wrong, as compilers do; the status says whether anything is.
 fn check(arguments: &Check) -> anyhow::Result<Status> {
-    let results: Vec<(&Path, Option<PolicyError>)> =
-        arguments.files.iter().map(|path| (path.as_path(), read(path).err())).collect();
+    let results: Vec<(&Path, Result<Checked, PolicyError>)> =
+        arguments.files.iter().map(|path| (path.as_path(), read(path))).collect();
     match arguments.format {
         Format::Json => {
-            let files = results.iter().map(|(path, error)| {
-                let problems = error.as_ref().map(|error| error.problems.as_slice()).unwrap_or_default();
-                json!({ "file": path, "valid": error.is_none(), "problems": problems })
+            let files = results.iter().map(|(path, result)| {
+                let (problems, warnings) = match result {
+                    Ok(checked) => (&[][..], checked.warnings.as_slice()),
+                    Err(error) => (error.problems.as_slice(), &[][..]),
+                };
+                json!({ "file": path, "valid": result.is_ok(), "problems": problems, "warnings": warnings })
             });
             println!("{}", serde_json::to_string_pretty(&json!({ "files": files.collect::<Vec<_>>() }))?);
         }
         Format::Text => {
-            for (path, error) in &results {
-                match error {
-                    None => println!("{}: valid", path.display()),
-                    Some(error) => error.lines().for_each(|line| println!("{line}")),
+            for (path, result) in &results {
+                let file = path.display().to_string();
+                match result {
+                    Ok(checked) => {
+                        println!("{file}: valid");
+                        checked.warnings.iter().for_each(|warning| println!("{}", warning.at(&file, "warning: ")));
+                    }
+                    Err(error) => error.lines().for_each(|line| println!("{line}")),
                 }
             }
         }
     }
-    Ok(if results.iter().any(|(_, error)| error.is_some()) { Status::Partial } else { Status::Success })
+    Ok(if results.iter().any(|(_, result)| result.is_err()) { Status::Partial } else { Status::Success })
 }
 
-fn read(path: &Path) -> Result<Policy, PolicyError> {
+fn read(path: &Path) -> Result<Checked, PolicyError> {
     let text =
         sources::read_untrusted(path).map_err(|error| PolicyError::whole(path, format!("cannot be read: {error}")))?;
-    file::parse(&text, path)
+    file::check(&text, path)
 }
 
 fn show(arguments: &Show) -> anyhow::Result<Status> {
@@ -187,6 +194,18 @@ fn entries(policy: &Policy) -> Vec<Entry> {
     }
     let denied = policy.components.deny.iter();
     all.extend(denied.map(|listed| plain(listed.line, "components", "deny", listed.pattern.to_string())));
+    if let Some(audit) = &policy.audit {
+        let mut add = |line, verb, what| all.push(plain(line, "audit", verb, what));
+        if audit.required {
+            add(audit.line, "require", "the audit log".to_owned());
+        }
+        if let Some(directory) = &audit.directory {
+            add(directory.line, "kept in", directory.pattern.clone());
+        }
+        if let Some(keep) = &audit.keep_bytes {
+            add(keep.line, "at least", format!("{} bytes", keep.pattern));
+        }
+    }
     lists("servers", &policy.servers, &plain, &mut all);
     policy.rules.iter().for_each(|rule| rule_entries(rule, &mut all));
     all.sort_by_key(|entry| entry.line);

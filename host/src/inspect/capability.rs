@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use super::Kind;
 use super::read::Item;
+use super::{Kind, wasi};
 use crate::sandbox::contract::{PACKAGE, VERSION};
 
 /// How much harm an import could do if it were granted, inside the bounds that hold for every component.
@@ -82,25 +82,20 @@ const OWN: [(&str, Risk, &str); 10] = [
     ("template-mapping", Risk::None, "Says which key of a cluster object a template means. Reaches nothing."),
 ];
 
-/// Packages of WASI. None of them can reach anything here: they are served empty.
-const WASI: [(&str, Risk, &str); 8] = [
-    ("wasi:cli", Risk::Medium, "environment variables, arguments, standard streams; here all of them are empty"),
-    ("wasi:clocks", Risk::Low, "the time, with which it could time what the gateway does"),
-    ("wasi:filesystem", Risk::High, "files; here there are none"),
-    ("wasi:http", Risk::High, "requests over the network"),
-    ("wasi:io", Risk::Low, "streams that other interfaces of WASI need"),
-    ("wasi:random", Risk::Low, "random numbers, with which it could behave differently each time"),
-    ("wasi:sockets", Risk::High, "the network; here every connection is refused"),
-    ("wasi:config", Risk::High, "configuration of the host"),
-];
-
 /// The risk of an import and what it means.
 pub(super) fn of(item: &Item, offered: bool) -> (Risk, String) {
-    if let Some(package) = item.name.split(['/', '@']).next().filter(|package| package.starts_with("wasi:")) {
-        let known = WASI.iter().find(|(name, ..)| *name == package);
-        let (risk, words) =
-            known.map_or((Risk::High, "something that this gateway does not know"), |(_, risk, words)| (*risk, *words));
-        return (risk, format!("WASI, the system interface of WebAssembly: {words}. A provisioner needs none of it."));
+    if item.name.starts_with("wasi:") {
+        return match wasi::linked(&item.name) {
+            Some((risk, words)) => {
+                (risk, format!("WASI, the system interface of WebAssembly: {words}. A provisioner needs none of it."))
+            }
+            None => (
+                Risk::Refused,
+                "A part of WASI, the system interface of WebAssembly, that this gateway does not link, so the component will \
+                 not run. A provisioner needs none of it."
+                    .to_owned(),
+            ),
+        };
     }
     let own =
         item.name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('@'));

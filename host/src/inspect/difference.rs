@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use provisioning_core::text::one_line;
 use serde::Serialize;
 
-use super::{Function, Inspection, Risk};
+use super::{Export, Function, Import, Inspection, NAME, Risk, SIGNATURE};
 
 /// Something that only one of two components has, or that both have differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,8 +50,15 @@ pub struct Difference {
     pub grows_by_bytes: i64,
 }
 
-/// What a component wants or offers: function names with their types, by import or export.
-type Surface<'a> = BTreeMap<&'a str, (Option<Risk>, &'a [Function], &'a [String])>;
+/// What a component wants or offers, by import or export.
+type Surface<'a> = BTreeMap<&'a str, Side<'a>>;
+
+struct Side<'a> {
+    risk: Option<Risk>,
+    functions: &'a [Function],
+    types: &'a [String],
+    definitions: &'a BTreeMap<String, String>,
+}
 
 impl Difference {
     /// What is different in the second of two components.
@@ -84,14 +92,20 @@ impl Difference {
 fn wanted(of: &Inspection) -> Surface<'_> {
     of.imports
         .iter()
-        .map(|import| (import.name.as_str(), (Some(import.risk), import.functions.as_slice(), import.types.as_slice())))
+        .map(|import| {
+            let Import { functions, types, definitions, .. } = import;
+            (import.name.as_str(), Side { risk: Some(import.risk), functions, types, definitions })
+        })
         .collect()
 }
 
 fn offered(of: &Inspection) -> Surface<'_> {
     of.exports
         .iter()
-        .map(|export| (export.name.as_str(), (None, export.functions.as_slice(), export.types.as_slice())))
+        .map(|export| {
+            let Export { functions, types, definitions, .. } = export;
+            (export.name.as_str(), Side { risk: None, functions, types, definitions })
+        })
         .collect()
 }
 
@@ -104,19 +118,29 @@ struct Compared {
 
 fn compare(first: &Surface<'_>, second: &Surface<'_>) -> Compared {
     let mut compared = Compared { more: only(second, first), less: only(first, second), changed: Vec::new() };
-    for (name, (risk, after, _)) in second {
-        let Some((_, before, _)) = first.get(name) else { continue };
-        for function in *after {
-            let Some(old) = before.iter().find(|old| old.name == function.name) else { continue };
-            if let (Some(old), Some(new)) = (&old.signature, &function.signature)
-                && old != new
-            {
+    for (name, after) in second {
+        let Some(before) = first.get(name) else { continue };
+        let mut change = |function: String, old: &str, new: &str| {
+            if old != new {
+                let types = Some((one_line(old, SIGNATURE), one_line(new, SIGNATURE)));
                 compared.changed.push(Change {
                     name: (*name).to_owned(),
-                    function: Some(function.name.clone()),
-                    risk: *risk,
-                    types: Some((old.clone(), new.clone())),
+                    function: Some(function),
+                    risk: after.risk,
+                    types,
                 });
+            }
+        };
+        for function in after.functions {
+            let old = before.functions.iter().find(|old| old.name == function.name);
+            if let (Some(old), Some(new)) = (old.and_then(|old| old.whole.as_ref()), &function.whole) {
+                change(function.name.clone(), old, new);
+            }
+        }
+        // The same name in a signature may stand for something else.
+        for (of, new) in after.definitions {
+            if let Some(old) = before.definitions.get(of) {
+                change(format!("type {}", one_line(of, NAME)), old, new);
             }
         }
     }
@@ -126,9 +150,9 @@ fn compare(first: &Surface<'_>, second: &Surface<'_>) -> Compared {
 /// What is in `one` and not in `other`.
 fn only(one: &Surface<'_>, other: &Surface<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (name, (risk, functions, types)) in one {
+    for (name, Side { risk, functions, types, .. }) in one {
         let change = |function: Option<String>| Change { name: (*name).to_owned(), function, risk: *risk, types: None };
-        let Some((_, known, known_types)) = other.get(name) else {
+        let Some(Side { functions: known, types: known_types, .. }) = other.get(name) else {
             changes.push(change(None));
             continue;
         };

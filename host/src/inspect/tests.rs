@@ -95,6 +95,66 @@ fn wasi_and_strangers_are_called_out_and_names_cannot_drive_a_terminal() {
 }
 
 #[test]
+fn interfaces_of_wasi_are_those_that_are_linked_and_each_has_its_words() {
+    let inspection = of(r#"(component
+            (import "wasi:io/poll@0.2.6" (instance))
+            (import "wasi:cli/stdout@0.2.0" (instance))
+            (import "wasi:http/outgoing-handler@0.2.6" (instance))
+            (import "wasi:io/poll@0.3.0" (instance))
+            (import "wasi:clocks/timezone@0.2.6" (instance)))"#);
+    let seen: Vec<(bool, Option<&str>)> =
+        inspection.imports.iter().map(|import| (import.offered, import.grant.as_deref())).collect();
+    assert_eq!(seen, [(true, Some("wasi:io")), (true, Some("wasi:cli")), (false, None), (false, None), (false, None)]);
+    let words: Vec<&str> = inspection.imports.iter().map(|import| import.capability.as_str()).collect();
+    assert!(words[0].contains("waiting for several things") && words[1].contains("leads nowhere"), "{words:?}");
+    assert!(words[2].contains("does not link"), "{words:?}");
+    assert_eq!(
+        wasi_packages(),
+        ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"]
+    );
+    for name in ["docker", "kubernetes"] {
+        let builtin = if name == "docker" { builtin::DOCKER } else { builtin::KUBERNETES };
+        assert!(inspect(builtin).unwrap().imports.iter().all(|import| !import.name.starts_with("wasi:")));
+    }
+}
+
+#[test]
+fn a_type_that_is_another_under_the_same_name_is_a_difference() {
+    let with = |fields: &str, result: &str| {
+        of(&format!(
+            r#"(component
+                (type (;0;) (instance
+                    (type (;0;) (record {fields}))
+                    (export (;1;) "spec" (type (eq 0)))
+                    (type (;2;) (func (param "spec" 1) (result {result})))
+                    (export (;0;) "start" (func (type 2)))))
+                (import "mcp-gateway:provisioning/container-runtime@0.1.0" (instance (;0;) (type 0))))"#
+        ))
+    };
+    let first = with(r#"(field "image" string)"#, "u32");
+    let changed = |second: &Inspection| {
+        let difference = Difference::between(&first, second);
+        assert!(difference.wants_more.is_empty() && difference.wants_less.is_empty(), "{difference:?}");
+        assert_eq!(difference.wants_something_new(), !difference.wants_changed.is_empty());
+        let texts = difference.wants_changed.into_iter().map(|change| {
+            let (was, is) = change.types.unwrap();
+            format!("{}: {was} -> {is}", change.function.unwrap())
+        });
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(changed(&first), [""; 0]);
+    assert_eq!(
+        changed(&with(r#"(field "image" string)"#, "u64")),
+        ["start: func(spec: spec) -> u32 -> func(spec: spec) -> u64"]
+    );
+    // The signature reads the same, and takes something else.
+    assert_eq!(
+        changed(&with(r#"(field "image" string) (field "privileged" bool)"#, "u32")),
+        ["type spec: record {image: string} -> record {image: string, privileged: bool}"]
+    );
+}
+
+#[test]
 fn what_is_no_component_is_named_with_what_to_do() {
     for (bytes, expected) in [
         (&b""[..], "empty"),

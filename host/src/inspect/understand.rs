@@ -22,15 +22,15 @@ use wit_parser::{
     WorldItem,
 };
 
-use super::Signatures;
 use super::contract::{self, Contract};
 use super::read::Read;
+use super::{Definitions, SIGNATURE, Signatures};
 use crate::sandbox::contract::{Need, PACKAGE, need};
 
 /// How large types may be, written out, to be decoded. All of WASI has some thousands.
 const WEIGHT: u64 = 200_000;
-/// How many characters of a signature are shown.
-const SIGNATURE: usize = 600;
+/// How large a type is that is written out with what is in it and has no name.
+const WHOLE: usize = 20_000;
 /// How many characters of WIT are shown.
 const WIT: usize = 1 << 20;
 /// How many problems with a world are told.
@@ -50,12 +50,18 @@ pub struct Fit {
 
 pub(super) struct Understood {
     pub(super) signatures: Signatures,
+    pub(super) definitions: Definitions,
     pub(super) worlds: Vec<Fit>,
     pub(super) wit: Result<String, String>,
 }
 
 pub(super) fn understand(bytes: &[u8], read: &Read) -> Understood {
-    let failed = |reason: String| Understood { signatures: Signatures::new(), worlds: Vec::new(), wit: Err(reason) };
+    let failed = |reason: String| Understood {
+        signatures: Signatures::new(),
+        definitions: Definitions::new(),
+        worlds: Vec::new(),
+        wit: Err(reason),
+    };
     if read.weight > WEIGHT {
         return failed("its types are too large to be shown".to_owned());
     }
@@ -74,14 +80,17 @@ pub(super) fn understand(bytes: &[u8], read: &Read) -> Understood {
 
 fn describe(resolve: &Resolve, id: WorldId) -> Understood {
     let world = &resolve.worlds[id];
-    let mut signatures = Signatures::new();
+    let (mut signatures, mut definitions) = (Signatures::new(), Definitions::new());
     for (key, item) in world.imports.iter().chain(&world.exports) {
         let name = resolve.name_world_key(key);
         match item {
             WorldItem::Interface { id, .. } => {
-                for (function, of) in &resolve.interfaces[*id].functions {
+                let interface = &resolve.interfaces[*id];
+                for (function, of) in &interface.functions {
                     signatures.insert((name.clone(), function.clone()), signature(resolve, of));
                 }
+                let types = interface.types.iter().map(|(name, id)| (name.clone(), definition(resolve, *id)));
+                definitions.entry(name).or_default().extend(types);
             }
             WorldItem::Function(function) => {
                 signatures.insert((name.clone(), name.clone()), signature(resolve, function));
@@ -90,7 +99,7 @@ fn describe(resolve: &Resolve, id: WorldId) -> Understood {
         }
     }
     let worlds = contract::contract().map(|contract| fits(contract, resolve, world)).unwrap_or_default();
-    Understood { signatures, worlds, wit: print(resolve, world) }
+    Understood { signatures, definitions, worlds, wit: print(resolve, world) }
 }
 
 /// The world and the packages it mentions, in WIT.
@@ -209,8 +218,8 @@ impl Comparison<'_> {
             self.problem(format!(
                 "`{}` of `{interface}` has another type: `{}` instead of `{}`",
                 super::plain(&ours.name),
-                signature(self.theirs, theirs),
-                signature(self.ours, ours)
+                one_line(&signature(self.theirs, theirs), SIGNATURE),
+                one_line(&signature(self.ours, ours), SIGNATURE)
             ));
         }
     }
@@ -330,7 +339,7 @@ fn dealias(resolve: &Resolve, mut of: Type) -> Type {
     of
 }
 
-/// A function's type in WIT, cut off where it gets too long.
+/// A function's type in WIT.
 fn signature(resolve: &Resolve, function: &Function) -> String {
     let mut text = String::from("func(");
     // The first parameter of a method is the resource itself.
@@ -346,7 +355,50 @@ fn signature(resolve: &Resolve, function: &Function) -> String {
         text.push_str(" -> ");
         name(resolve, result, &mut text);
     }
-    one_line(&text, SIGNATURE)
+    one_line(&text, usize::MAX)
+}
+
+/// What stands behind the name of a type, with the names of other types in it. A type of another interface is only named.
+fn definition(resolve: &Resolve, id: TypeId) -> String {
+    let mut text = String::new();
+    match &resolve.types[id].kind {
+        TypeDefKind::Record(record) => {
+            let fields = record.fields.iter().map(|field| (field.name.as_str(), Some(field.ty)));
+            members(resolve, "record", fields, &mut text);
+        }
+        TypeDefKind::Variant(variant) => {
+            let cases = variant.cases.iter().map(|case| (case.name.as_str(), case.ty));
+            members(resolve, "variant", cases, &mut text);
+        }
+        TypeDefKind::Enum(of) => {
+            members(resolve, "enum", of.cases.iter().map(|case| (case.name.as_str(), None)), &mut text);
+        }
+        TypeDefKind::Flags(flags) => {
+            members(resolve, "flags", flags.flags.iter().map(|flag| (flag.name.as_str(), None)), &mut text);
+        }
+        TypeDefKind::Type(of) => name(resolve, *of, &mut text),
+        _ => unnamed(resolve, id, &mut text),
+    }
+    one_line(&text, usize::MAX)
+}
+
+fn members<'a>(
+    resolve: &Resolve,
+    word: &str,
+    members: impl Iterator<Item = (&'a str, Option<Type>)>,
+    text: &mut String,
+) {
+    text.push_str(word);
+    text.push_str(" {");
+    for (index, (member, of)) in members.enumerate() {
+        text.push_str(if index > 0 { ", " } else { "" });
+        text.push_str(member);
+        if let Some(of) = of {
+            text.push_str(": ");
+            name(resolve, of, text);
+        }
+    }
+    text.push('}');
 }
 
 fn name(resolve: &Resolve, of: Type, text: &mut String) {
@@ -369,13 +421,18 @@ fn name(resolve: &Resolve, of: Type, text: &mut String) {
         });
         return;
     };
-    let definition = &resolve.types[id];
-    if let Some(own) = &definition.name {
-        return text.push_str(own);
+    match &resolve.types[id].name {
+        Some(own) => text.push_str(own),
+        None => unnamed(resolve, id, text),
     }
-    if text.len() > SIGNATURE {
+}
+
+/// A type as it is made of others.
+fn unnamed(resolve: &Resolve, id: TypeId, text: &mut String) {
+    if text.len() > WHOLE {
         return text.push('…');
     }
+    let definition = &resolve.types[id];
     let mut generic = |word: &str, inner: &[Option<Type>]| {
         text.push_str(word);
         text.push('<');

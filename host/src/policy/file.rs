@@ -5,6 +5,7 @@
 
 mod compile;
 mod form;
+mod futile;
 
 use std::fmt;
 use std::path::Path;
@@ -28,6 +29,13 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// As compilers write it.
+    pub fn at(&self, file: &str, before: &str) -> String {
+        format!("{file}:{}:{}: {before}{}", self.line, self.column, self.message)
+    }
+}
+
 /// Why a file is no policy.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct PolicyError {
@@ -47,7 +55,7 @@ impl PolicyError {
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.problems.iter().map(|problem| match problem.line {
             0 => format!("{}: {}", self.file, problem.message),
-            line => format!("{}:{line}:{}: {}", self.file, problem.column, problem.message),
+            _ => problem.at(&self.file, ""),
         })
     }
 }
@@ -63,11 +71,28 @@ impl fmt::Display for PolicyError {
     }
 }
 
+/// A file that is a policy, and what is worth a look in it.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// What it says.
+    pub policy: Policy,
+    /// What stands in it without any effect, in the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
 /// Reads the text of a policy file; `file` is for messages.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &Path) -> Result<Policy, PolicyError> {
+    check(text, file).map(|checked| checked.policy)
+}
+
+/// Like [`parse`], for those who want to know more.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn check(text: &str, file: &Path) -> Result<Checked, PolicyError> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::Error,
         // What is merged in is easily overlooked.
@@ -90,10 +115,14 @@ pub fn parse(text: &str, file: &Path) -> Result<Policy, PolicyError> {
             problems: vec![Problem { line: number(line), column: number(column), message }],
         }
     })?;
-    compile::compile(form, &file.display().to_string()).map_err(|mut problems| {
+    let sorted = |mut problems: Vec<Problem>| {
         problems.sort_by_key(|problem| (problem.line, problem.column));
-        PolicyError { file: file.display().to_string(), problems }
-    })
+        problems
+    };
+    match compile::compile(form, &file.display().to_string()) {
+        Ok(checked) => Ok(Checked { warnings: sorted(checked.warnings), ..checked }),
+        Err(problems) => Err(PolicyError { file: file.display().to_string(), problems: sorted(problems) }),
+    }
 }
 
 /// A key that is absent has no value: `null` is not one that could be written.

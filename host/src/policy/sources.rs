@@ -114,7 +114,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, SourceError> {
         if loaded.files.iter().any(|(known, _)| *known == path) {
             continue;
         }
-        let Some(text) = read(&path, optional)? else { continue };
+        let Some(text) = read(&path, role, optional)? else { continue };
         loaded.policies.files.push(file::parse(&text, &path)?);
         loaded.files.push((path, role));
     }
@@ -133,20 +133,23 @@ pub fn read_untrusted(path: &Path) -> std::io::Result<String> {
 }
 
 /// Reads a file that only its owner, or the system's administrator, can change.
-fn read(path: &Path, optional: bool) -> Result<Option<String>, SourceError> {
+fn read(path: &Path, role: Role, optional: bool) -> Result<Option<String>, SourceError> {
     let fail = |reason: String| SourceError::File { path: path.to_owned(), reason };
-    // A link whose target is missing is there, and means a policy that is lost.
-    let missing = |error: &std::io::Error| {
-        optional && error.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err()
-    };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if missing(&error) => return Ok(None),
-        Err(error) => return Err(fail(format!("{error}; make it readable, or have it removed by its owner"))),
-    };
+    let unreadable =
+        |error: std::io::Error| fail(format!("{error}; make it readable, or have it removed by its owner"));
+    // Before it is opened: opening something else than a file may wait for ever.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Err(fail(NO_FILE.to_owned())),
+        Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {
+            return absent(path, role).map(|()| None).map_err(fail);
+        }
+        Err(error) => return Err(unreadable(error)),
+    }
+    let file = std::fs::File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(|error| fail(error.to_string()))?;
     if !metadata.is_file() {
-        return Err(fail("it is not a file".to_owned()));
+        return Err(fail(NO_FILE.to_owned()));
     }
     trusted(path, &metadata).map_err(fail)?;
     let mut text = String::new();
@@ -154,36 +157,84 @@ fn read(path: &Path, optional: bool) -> Result<Option<String>, SourceError> {
     Ok(Some(text))
 }
 
+const NO_FILE: &str = "it is not a file; put the policy there as a file, or have what is there removed by its owner";
+
+/// Whether a file that is not there was never there, as far as can be told.
+fn absent(path: &Path, role: Role) -> Result<(), String> {
+    // A link whose target is missing is there, and means a policy that is lost; so does one on the way to it.
+    for part in path.ancestors().filter(|part| !part.as_os_str().is_empty()) {
+        match part.symlink_metadata() {
+            Ok(found) if found.is_symlink() && part.metadata().is_err() => {
+                return Err(format!(
+                    "`{}` is a link that leads nowhere, so that the policy is lost; restore what it leads to, or have the link \
+                     removed by its owner",
+                    part.display()
+                ));
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("`{}`: {error}", part.display()));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    // Where others can put a policy they can remove one. Users' own directories are their own business.
+    match path.parent() {
+        Some(directory) if role == Role::Organisation && directory.is_dir() => trusted_directory(directory),
+        _ => Ok(()),
+    }
+}
+
 /// Whether nobody but its owner can change the file or put another in its place.
 #[cfg(unix)]
 fn trusted(path: &Path, file: &std::fs::Metadata) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt as _;
-    const OTHERS: u32 = 0o022;
-    const STICKY: u32 = 0o1000;
-    let own = rustix::process::geteuid().as_raw();
-    let owned = |uid: u32| uid == 0 || uid == own;
     if file.mode() & OTHERS != 0 {
         return Err("others may write to it; take that away with `chmod go-w`".to_owned());
     }
-    if !owned(file.uid()) {
+    if !is_trusted(file.uid()) {
         return Err("it belongs neither to you nor to the administrator; correct that with `chown`".to_owned());
     }
     // Both the way that is written and the way that it leads, if there are links on it.
     let written = std::path::absolute(path).map_err(|error| error.to_string())?;
     let real = path.canonicalize().map_err(|error| error.to_string())?;
-    for directory in written.ancestors().skip(1).chain(real.ancestors().skip(1)) {
-        let found = std::fs::metadata(directory).map_err(|error| format!("`{}`: {error}", directory.display()))?;
-        // In a directory such as `/tmp` nobody can replace what is somebody else's.
-        if found.mode() & OTHERS != 0 && found.mode() & STICKY == 0 {
-            return Err(format!(
-                "others may write to `{}` and so replace it; take that away with `chmod go-w`",
-                directory.display()
-            ));
-        }
-        if !owned(found.uid()) {
-            return Err(format!("somebody else owns `{}` and so may replace it; correct that", directory.display()));
-        }
+    written.ancestors().skip(1).chain(real.ancestors().skip(1)).try_for_each(trusted_directory)
+}
+
+/// The bits of a mode that let others write.
+#[cfg(unix)]
+const OTHERS: u32 = 0o022;
+
+/// Whether somebody may have a say: the user, and the system's administrator.
+#[cfg(unix)]
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+/// Whether nobody else can replace or remove what is in a directory.
+#[cfg(unix)]
+fn trusted_directory(directory: &Path) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt as _;
+    const STICKY: u32 = 0o1000;
+    let found = std::fs::metadata(directory).map_err(|error| format!("`{}`: {error}", directory.display()))?;
+    // In a directory such as `/tmp` nobody can replace what is somebody else's.
+    if found.mode() & OTHERS != 0 && found.mode() & STICKY == 0 {
+        return Err(format!(
+            "others may write to `{}` and so replace or remove it; take that away with `chmod go-w`",
+            directory.display()
+        ));
     }
+    if !is_trusted(found.uid()) {
+        return Err(format!(
+            "somebody else owns `{}` and so may replace or remove it; correct that",
+            directory.display()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps, reason = "the other systems have something to say")]
+fn trusted_directory(_directory: &Path) -> Result<(), String> {
     Ok(())
 }
 

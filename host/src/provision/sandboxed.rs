@@ -86,7 +86,21 @@ pub struct SandboxedProvisioner {
 }
 
 /// The enabled servers by their names.
-type Servers = BTreeMap<String, Arc<ServerSettings>>;
+type Servers = BTreeMap<String, Enabled>;
+
+#[derive(Clone)]
+struct Enabled {
+    settings: Arc<ServerSettings>,
+    /// The component said that it can be provisioned. It is asked once, as long as nothing of the entry changes.
+    validated: Arc<OnceCell<()>>,
+}
+
+impl Enabled {
+    /// Whether the component would be asked the same about both.
+    fn is_same(&self, other: &Self) -> bool {
+        self.settings.entry == other.settings.entry && self.settings.config == other.settings.config
+    }
+}
 
 type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
 
@@ -122,12 +136,23 @@ impl SandboxedProvisioner {
 
     /// Makes these the enabled servers. What runs already goes on.
     pub fn replace(&self, servers: Vec<ServerSettings>) {
-        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = by_name(servers);
+        let mut servers = by_name(servers);
+        let mut known = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, server) in &mut servers {
+            if let Some(before) = known.get(name).filter(|before| before.is_same(server)) {
+                server.validated = Arc::clone(&before.validated);
+            }
+        }
+        *known = servers;
+    }
+
+    fn enabled(&self, server: &str) -> Result<Enabled, ProvisionError> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.get(server).cloned().ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))
     }
 
     fn settings(&self, server: &str) -> Result<Arc<ServerSettings>, ProvisionError> {
-        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
-        servers.get(server).cloned().ok_or_else(|| ProvisionError::UnknownServer(server.to_owned()))
+        self.enabled(server).map(|enabled| enabled.settings)
     }
 
     /// Loads the component and lets it check the session, once; later calls give the same answer.
@@ -185,7 +210,7 @@ impl SandboxedProvisioner {
         drop(self.environment.enforcement.all(None, provisioner.decisions.clone()));
         let servers: Vec<Arc<ServerSettings>> = {
             let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
-            servers.values().cloned().collect()
+            servers.values().map(|enabled| Arc::clone(&enabled.settings)).collect()
         };
         let policies = &self.environment.enforcement.policies;
         let permitted = servers.into_iter().filter(|server| policies.server(&server.name).is_allowed());
@@ -221,7 +246,8 @@ impl SandboxedProvisioner {
         }
     }
 
-    /// Asks whether a server could be provisioned, without creating anything.
+    /// Asks whether a server could be provisioned, without creating anything. The component is asked once in a session, at
+    /// the latest when the server is first provisioned, and again only after it said no.
     ///
     /// # Errors
     /// Why not.
@@ -229,10 +255,37 @@ impl SandboxedProvisioner {
         let scope = self.scope(server, None)?;
         self.permit(&scope)?;
         let provisioner = self.ready().await?;
-        let spec = self.spec(provisioner, &scope).map_err(|error| ProvisionError::Invalid(error.to_string()))?;
-        let task = Task::PreValidate(spec);
-        self.run(provisioner, Some(scope), task, self.startup_timeout, CancellationToken::new()).await?;
-        Ok(())
+        self.validate(provisioner, &scope, &CancellationToken::new()).await
+    }
+
+    /// Lets the component say whether it can provision the server, unless it has.
+    async fn validate(
+        &self,
+        provisioner: &Arc<Provisioner>,
+        scope: &Arc<ServerScope>,
+        cancel: &CancellationToken,
+    ) -> Result<(), ProvisionError> {
+        let enabled = self.enabled(scope.name())?;
+        let ask = async || {
+            let task = Task::PreValidate(self.spec(provisioner, scope)?);
+            let scope = Some(Arc::clone(scope));
+            self.run(provisioner, scope, task, self.startup_timeout, cancel.clone()).await.map(drop)
+        };
+        enabled.validated.get_or_try_init(ask).await.map(|()| ())
+    }
+
+    /// The component, which has agreed to provision the server. One whose tools have containers of their own has nothing
+    /// that could be asked about.
+    async fn agreed(
+        &self,
+        scope: &Arc<ServerScope>,
+        cancel: &CancellationToken,
+    ) -> Result<&Arc<Provisioner>, ProvisionError> {
+        let provisioner = self.ready().await?;
+        if scope.tool().is_none() {
+            self.validate(provisioner, scope, cancel).await?;
+        }
+        Ok(provisioner)
     }
 
     fn scope(&self, server: &str, call: Option<ToolCall>) -> Result<Arc<ServerScope>, ProvisionError> {
@@ -271,7 +324,7 @@ impl SandboxedProvisioner {
     ) -> Result<(&Arc<Provisioner>, Task), ProvisionError> {
         self.permit(scope)?;
         // The image may be fetched while the component is still being compiled.
-        let (provisioner, fetched) = tokio::join!(self.ready(), self.fetch(scope, cancel));
+        let (provisioner, fetched) = tokio::join!(self.agreed(scope, cancel), self.fetch(scope, cancel));
         let provisioner = provisioner?;
         fetched?;
         let task = task(self.spec(provisioner, scope)?);
@@ -343,6 +396,10 @@ impl SandboxedProvisioner {
         limit: Duration,
         cancel: CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
+        // What concerns no server does nothing outside of the gateway.
+        if let Some(missing) = scope.as_ref().and_then(|_| self.environment.audit.missing()) {
+            return Err(ProvisionError::Unavailable(missing.to_owned()));
+        }
         let run = provisioner.run(self.environment.clone(), scope, task, cancel.clone());
         self.within(limit, run, &cancel).await
     }
@@ -407,7 +464,10 @@ impl SandboxedProvisioner {
         for (name, value) in &handle.headers {
             headers.insert(name.clone(), read(value).await?);
         }
-        Ok(Remote { url: read(&handle.url).await?, transport: handle.transport, headers })
+        let provisioner = self.ready().await?;
+        let who = provisioner.who(Some(scope.name()), Some(scope.kind()));
+        let denied = self.environment.enforcement.policies.holding(who).denied_addresses();
+        Ok(Remote { url: read(&handle.url).await?, transport: handle.transport, headers, denied })
     }
 }
 
@@ -487,7 +547,8 @@ impl Provision for SandboxedProvisioner {
 }
 
 fn by_name(servers: Vec<ServerSettings>) -> Servers {
-    servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect()
+    let enabled = |settings| Enabled { settings: Arc::new(settings), validated: Arc::default() };
+    servers.into_iter().map(|server| (server.name.clone(), enabled(server))).collect()
 }
 
 /// An identifier as real sessions have it.

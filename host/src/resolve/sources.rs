@@ -5,6 +5,7 @@
 //! secrets become keys, and so does configuration that a variable or an argument takes as it is. Which keys are there is
 //! found out before anything is started.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -201,8 +202,12 @@ impl Known {
     }
 
     /// The value with keys of a cluster as what the entry names by them, for policies. Of configuration without its text.
-    pub(super) fn named(&self, value: &Value) -> Value {
-        Value::from_segments(value.segments().iter().map(|segment| {
+    pub(super) fn named<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
+        // Nothing is copied where nothing is in a cluster.
+        if !value.segments().iter().any(|segment| matches!(segment, Segment::ClusterKey { .. })) {
+            return Cow::Borrowed(value);
+        }
+        Cow::Owned(Value::from_segments(value.segments().iter().map(|segment| {
             let Segment::ClusterKey { kind, key, .. } = segment else { return segment.clone() };
             let found = self.keys.iter().find(|((of, _), own)| of == kind && *own == key);
             let name = found.map_or(key, |((_, name), _)| name).clone();
@@ -210,7 +215,7 @@ impl Known {
                 ObjectKind::Secret => Segment::Secret(name),
                 ObjectKind::ConfigMap => Segment::Private { origin: Origin::Config, name, text: String::new().into() },
             }
-        }))
+        })))
     }
 }
 

@@ -53,7 +53,7 @@ struct Question<'a, P> {
 }
 
 impl Policy {
-    fn at(&self, line: u32, name: &Arc<str>) -> RuleRef {
+    pub(super) fn at(&self, line: u32, name: &Arc<str>) -> RuleRef {
         RuleRef { file: Arc::clone(&self.file), line, name: Arc::clone(name) }
     }
 
@@ -248,9 +248,14 @@ impl Holding<'_> {
         Decision::allowed(question.subject, rule)
     }
 
+    /// The rules that hold, with their files.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (&Policy, &Rule)> {
+        self.files.iter().flat_map(|(policy, rules)| rules.iter().map(move |rule| (*policy, *rule)))
+    }
+
     /// Whether any rule that holds here has lists of a kind.
     fn speaks<P>(&self, lists: fn(&Rule) -> &Lists<P>) -> bool {
-        self.files.iter().flat_map(|(_, rules)| rules).any(|rule| !lists(rule).is_silent())
+        self.listed().any(|(_, rule)| !lists(rule).is_silent())
     }
 
     /// Whether rules about mounts hold here, so that it matters where links lead.
@@ -284,8 +289,7 @@ impl Holding<'_> {
 
     /// Refuses what cannot be told to be allowed, and names the first rule that it cannot be told for.
     fn unknown<P>(&self, subject: Subject, reason: &str, lists: fn(&Rule) -> &Lists<P>) -> Decision {
-        let mut rules = self.files.iter().flat_map(|(policy, rules)| rules.iter().map(move |rule| (policy, rule)));
-        let found = rules.find(|(_, rule)| !lists(rule).is_silent());
+        let found = self.listed().find(|(_, rule)| !lists(rule).is_silent());
         let rule = found.map(|(policy, rule)| policy.at(rule.line, &rule.name));
         let at = rule.as_ref().map(|rule| format!("; see {rule}")).unwrap_or_default();
         Decision::denied(subject, rule, format!("{reason}{at}"))
@@ -425,10 +429,14 @@ impl Holding<'_> {
         let question = Question {
             subject: Subject::new(SubjectKind::Mount, subject),
             key: "mounts",
-            entry: &|| match source {
-                Source::Volume(name) => format!("volume:{name}"),
-                // The path may come from configuration, which is shown to nobody.
-                Source::Path(_) => "/path/of/its/source".to_owned(),
+            entry: &|| {
+                let place = match source {
+                    Source::Volume(name) => format!("volume:{name}"),
+                    Source::Path(path) if subject.starts_with('/') && !subject.contains('<') => (*path).to_owned(),
+                    // The path may come from configuration, which is shown to nobody.
+                    Source::Path(_) => "/path/of/its/source".to_owned(),
+                };
+                place + if read_only { ":ro" } else { "" }
             },
             covers: &|pattern: &super::patterns::MountPattern| pattern.covers(source, read_only, self.who.server),
             touches: &|pattern| pattern.touches(source, self.who.server),

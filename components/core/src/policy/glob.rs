@@ -127,6 +127,27 @@ impl NamePattern {
         covers(&self.tokens, name, server)
     }
 
+    /// Its own text, without what `*` and `{server}` stand for.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.tokens.iter().filter_map(|token| match token {
+            Token::Text(text) => Some(&**text),
+            Token::Any | Token::Server => None,
+        })
+    }
+
+    /// What every name begins with that it covers, if it says so.
+    pub fn beginning(&self) -> Option<&str> {
+        match self.tokens.first() {
+            Some(Token::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether `{server}` is in it.
+    pub fn is_about_server(&self) -> bool {
+        self.tokens.contains(&Token::Server)
+    }
+
     /// Whether it has a `*`.
     pub fn is_wild(&self) -> bool {
         self.tokens.contains(&Token::Any)

@@ -56,6 +56,8 @@ pub fn judge(case: &Case<'_>, spec: &ContainerSpec) -> Vec<Decision> {
         decisions.push(rules.every_host());
     }
     decisions.extend(spec.hosts.iter().map(|host| rules.host(&host.name, None)));
+    let denied = rules.denied_addresses();
+    decisions.extend(spec.hosts.iter().filter_map(|host| denied.refusal(&host.name, host.address.parse().ok()?, None)));
     decisions.extend(spec.labels.iter().map(|(key, _)| rules.label(key)));
     decisions.extend(ceilings(rules, spec.resources));
     decisions.extend(requirements(rules, spec));
@@ -91,12 +93,19 @@ fn values(spec: &ContainerSpec) -> impl Iterator<Item = &Value> {
 
 /// What leaves the envelope must be within the grants of every file that bounds them.
 fn grants(case: &Case<'_>, spec: &ContainerSpec) -> Vec<Decision> {
+    // Without a grant nothing has left it: that was judged before.
+    if *case.bounds == Bounds::default() {
+        return Vec::new();
+    }
     let Err(left) = case.envelope.check(spec, &Bounds::default()) else { return Vec::new() };
     let subject = |field: &str, what: &str| Subject::new(SubjectKind::Grant, format!("{field} {what}"));
     let mut rule = None;
     for (bounds, at) in case.policies.bounds(case.who) {
         if let Err(refusal) = case.envelope.check(spec, &bounds) {
-            let reason = format!("is beyond `grants` of {at}: {}", refusal.remedy);
+            let reason = match &refusal.grant {
+                Some(grant) => format!("is beyond `grants` of {at}; add `{grant}` there to allow it"),
+                None => format!("is beyond `grants` of {at}: {}", refusal.remedy),
+            };
             return vec![Decision::denied(subject(refusal.field, &refusal.subject), Some(at), reason)];
         }
         rule = rule.or(Some(at));

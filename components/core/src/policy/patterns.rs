@@ -107,6 +107,22 @@ impl ImagePattern {
         }
     }
 
+    /// The pattern of names after `embedded:`, if it is about those.
+    pub fn embedded(&self) -> Option<&NamePattern> {
+        match &self.kind {
+            ImageKind::BuiltIn(name) => Some(name),
+            ImageKind::File(_) | ImageKind::Registry { .. } => None,
+        }
+    }
+
+    /// The pattern of tags, if it has one.
+    pub fn tag(&self) -> Option<&NamePattern> {
+        match &self.kind {
+            ImageKind::Registry { tag, .. } => tag.as_ref(),
+            ImageKind::BuiltIn(_) | ImageKind::File(_) => None,
+        }
+    }
+
     /// Whether it may mean the image although it is written otherwise: an image that is named by its digest alone
     /// may have any tag.
     pub fn touches(&self, image: &Image) -> bool {
@@ -226,9 +242,21 @@ impl HostPattern {
         (self.port.is_none() || self.port == port) && self.hosts.covers(host)
     }
 
-    /// Whether it covers the host at any port that may be meant.
+    /// Whether it covers the host at any port that may be meant. An IPv6 address is touched with the IPv4 addresses that
+    /// it may lead to.
     pub fn touches(&self, host: &Host, port: Option<u16>) -> bool {
-        (port.is_none() || self.port.is_none() || self.port == port) && self.hosts.covers(host)
+        let is_same_port = port.is_none() || self.port.is_none() || self.port == port;
+        let wrapped = || match host {
+            Host::Address(address) => crate::host::embedded(*address),
+            Host::Name(_) => Vec::new(),
+        };
+        is_same_port
+            && (self.hosts.covers(host) || wrapped().iter().any(|inner| self.hosts.covers(&Host::Address(*inner))))
+    }
+
+    /// Whether it is about addresses, and not about names or everything.
+    pub fn is_of_addresses(&self) -> bool {
+        matches!(self.hosts, Hosts::One(Host::Address(_)) | Hosts::Network(..))
     }
 
     /// Whether it covers every host at every port.
@@ -291,10 +319,17 @@ impl FromStr for HostPattern {
             let address = address.parse::<IpAddr>().map_err(|_| fail("is no network; write it as `10.0.0.0/8`"))?;
             let width = if address.is_ipv4() { 32 } else { 128 };
             let bits = bits.parse::<u8>().ok().filter(|bits| *bits <= width);
-            Hosts::Network(
-                address,
-                bits.ok_or_else(|| fail("has more bits than an address; write it as `10.0.0.0/8`"))?,
-            )
+            let bits = bits.ok_or_else(|| fail("has more bits than an address; write it as `10.0.0.0/8`"))?;
+            // As addresses themselves are: IPv4 inside of IPv6 is IPv4.
+            match address.to_canonical() {
+                canonical @ IpAddr::V4(_) if address.is_ipv6() => match bits.checked_sub(96) {
+                    Some(bits) => Hosts::Network(canonical, bits),
+                    None => {
+                        return Err(fail("is wider than all of IPv4 in IPv6; write `0.0.0.0/0`, or the IPv6 network"));
+                    }
+                },
+                _ => Hosts::Network(address, bits),
+            }
         } else {
             Hosts::One(host.parse().map_err(|error: crate::host::HostError| fail(error.reason))?)
         };
@@ -342,6 +377,14 @@ impl MountPattern {
             (MountKind::Path(pattern), Source::Path(path)) => pattern.touches(path),
             (MountKind::Volume(pattern), Source::Volume(name)) => pattern.covers(name, server),
             _ => false,
+        }
+    }
+
+    /// The pattern of names of volumes, if it is about those.
+    pub fn volume(&self) -> Option<&NamePattern> {
+        match &self.source {
+            MountKind::Volume(name) => Some(name),
+            MountKind::Path(_) => None,
         }
     }
 

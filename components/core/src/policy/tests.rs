@@ -19,7 +19,7 @@ fn deny<P: std::str::FromStr<Err: std::fmt::Debug>>(texts: &[&str]) -> Lists<P> 
 }
 
 fn file(rules: Vec<Rule>) -> Policy {
-    Policy { file: "p.yaml".into(), components: Components::default(), servers: Lists::default(), rules }
+    Policy { file: "p.yaml".into(), components: Components::default(), servers: Lists::default(), rules, audit: None }
 }
 
 fn policies(rules: Vec<Rule>) -> Policies {
@@ -67,6 +67,68 @@ fn refusal(policies: &Policies, who: Who<'_>, bounds: &Bounds, spec: &ContainerS
     let envelope = envelope();
     let case = Case { who, envelope: &envelope, bounds, policies, mounted: &[] };
     judge(&case, spec).into_iter().find(|decision| !decision.is_allowed()).map(|decision| decision.to_string())
+}
+
+#[test]
+fn demands_on_the_audit_log_add_up_and_two_directories_are_one_too_many() {
+    let demand = |line, required, directory: Option<&str>, keep: Option<u64>| {
+        let audit = AuditDemand {
+            line,
+            required,
+            directory: directory.map(|pattern| Listed { line: line + 1, pattern: pattern.to_owned() }),
+            keep_bytes: keep.map(|pattern| Listed { line: line + 2, pattern }),
+        };
+        Policy { audit: Some(audit), ..file(Vec::new()) }
+    };
+    let of = |files: Vec<Policy>| Policies { files }.audit();
+    assert_eq!(of(vec![file(Vec::new())]), Ok(AuditDemands::default()));
+    let all =
+        of(vec![demand(1, false, None, Some(5)), demand(7, true, Some("/a"), Some(9)), demand(9, true, None, Some(7))]);
+    let all = all.unwrap();
+    assert_eq!(all.required.unwrap().line, 7);
+    assert_eq!(all.directory.unwrap().0, "/a");
+    assert_eq!(all.keep_bytes.map(|(bytes, rule)| (bytes, rule.line)), Some((9, 9)));
+    let error = of(vec![demand(1, true, Some("/a"), None), demand(5, false, Some("/b"), None)]).unwrap_err();
+    assert!(error.contains("rule `audit` (p.yaml:2)") && error.contains("rule `audit` (p.yaml:6)"), "{error}");
+    assert!(of(vec![demand(1, true, Some("/a"), None), demand(5, false, Some("/a"), None)]).is_ok());
+}
+
+#[test]
+fn a_refusal_names_the_narrowest_grant_and_it_is_enough() {
+    let changes: [(&str, fn(&mut ContainerSpec)); 7] = [
+        ("rewrite-image=h.example/a/b", |spec| spec.image = "h.example/a/b:2".to_owned()),
+        ("add-argument=--log=json", |spec| spec.command.insert(0, Value::text("--log=json"))),
+        ("rewrite-command", |spec| spec.command.clear()),
+        ("rewrite-command", |spec| spec.command.push(Value::text("--any=*"))),
+        ("add-env=TEAM", |spec| spec.environment.push(("TEAM".to_owned(), Value::text("a")))),
+        ("add-mount=cache:/cache", |spec| {
+            spec.volumes.push(VolumeMount { value: Value::text("cache:/cache:ro"), read_only: true });
+        }),
+        ("add-label=team.a", |spec| spec.labels.push(("team.a".to_owned(), "x".to_owned()))),
+    ];
+    for (grant, change) in changes {
+        let mut asked = spec();
+        change(&mut asked);
+        let refused = envelope().check(&asked, &Bounds::default()).unwrap_err();
+        assert_eq!(refused.grant.as_deref(), Some(grant));
+        assert!(refused.remedy.contains(&format!("grant `{grant}` to allow it")), "{refused}");
+        let (name, bound) = grant.split_once('=').unwrap_or((grant, ""));
+        let mut bounds = Bounds::default();
+        match name {
+            "rewrite-image" => drop(bounds.rewrite_image.insert(bound.to_owned())),
+            "add-argument" => drop(bounds.add_argument.insert(bound.to_owned())),
+            "rewrite-command" => bounds.rewrite_command = true,
+            "add-env" => drop(bounds.add_env.insert(bound.to_owned())),
+            "add-mount" => drop(bounds.add_mount.insert(bound.to_owned())),
+            _ => drop(bounds.add_label.insert(bound.to_owned())),
+        }
+        assert_eq!(envelope().check(&asked, &bounds), Ok(()), "{grant}");
+    }
+    // What cannot be written after `--grant` is not advised.
+    let mut asked = spec();
+    asked.labels.push(("a,b".to_owned(), "x".to_owned()));
+    let refused = envelope().check(&asked, &Bounds::default()).unwrap_err();
+    assert!(refused.grant.is_none() && refused.remedy.contains("no grant can be written"), "{refused}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::audit::Retention;
@@ -124,24 +125,20 @@ impl Last {
     }
 }
 
-/// Deletes the oldest files until no more is there than shall be kept, and returns their names. Files that a gateway
-/// writes to stay.
-pub(super) fn retire(directory: &Directory, keep: Retention, own: impl Fn(&str, u32) -> bool) -> Vec<String> {
+/// The oldest files, as many as there are more than shall be kept. Files that a gateway writes to stay.
+pub(super) fn oldest(directory: &Directory, keep: Retention, own: impl Fn(&str, u32) -> bool) -> Vec<PathBuf> {
     let mut files = directory.files().unwrap_or_default();
     files.sort_by_key(|file| file.modified);
     let (mut bytes, mut count) = (files.iter().map(|file| file.bytes).sum::<u64>(), files.len());
-    let mut deleted = Vec::new();
+    let mut oldest = Vec::new();
     for file in files {
         if bytes <= keep.total_bytes && count <= keep.files {
             break;
         }
-        if own(&file.session, file.number) || !matches!(file.lock(), Ok(Some(_))) {
-            continue;
-        }
-        if std::fs::remove_file(&file.path).is_ok() {
+        if !own(&file.session, file.number) && matches!(file.lock(), Ok(Some(_))) {
             (bytes, count) = (bytes.saturating_sub(file.bytes), count - 1);
-            deleted.extend(file.path.file_name().map(|name| name.to_string_lossy().into_owned()));
+            oldest.push(file.path);
         }
     }
-    deleted
+    oldest
 }

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::audit::queue::Origin;
 use crate::audit::reader::{Filter, Records};
 use crate::audit::{Audit, Options, verify};
 
@@ -62,7 +63,7 @@ async fn records_that_cannot_be_written_are_counted_and_the_log_says_so_when_it_
     let mut writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::clone(&queue)).unwrap();
     let mut write = |count: u64| {
         for _ in 0..count {
-            queue.push(SystemTime::now(), br#"{"event":"loaded""#);
+            queue.push(SystemTime::now(), br#"{"event":"loaded""#, &Origin::default());
         }
         writer.write(queue.take(Some(Duration::ZERO)));
         (writer.lost, writer.lost_in_all)
@@ -90,6 +91,31 @@ async fn records_that_cannot_be_written_are_counted_and_the_log_says_so_when_it_
     fs::remove_dir_all(&other).unwrap();
     note(&gone);
     assert!(matches!(gone.close(LONG).await, Err(crate::audit::CloseError::Lost(3))));
+}
+
+#[tokio::test]
+async fn a_required_log_that_cannot_be_written_is_missing_until_it_can() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("audit");
+    let options = || Options { directory: directory.clone(), session: "s".to_owned(), retention: Retention::default() };
+    let audit = Audit::open_required(options()).unwrap();
+    // It is there before anything is done.
+    assert_eq!(records(&directory)[0].event, Kind::Opened);
+    assert_eq!(audit.missing(), None);
+    fs::remove_dir_all(&directory).unwrap();
+    note(&audit);
+    until("it should be missed", || audit.missing().is_some());
+    fs::create_dir(&directory).unwrap();
+    until("it should be there again", || {
+        note(&audit);
+        audit.missing().is_none()
+    });
+    // One that nobody requires is never missing.
+    let other = open(&place.path().join("other"), "t", Retention::default());
+    fs::remove_dir_all(place.path().join("other")).unwrap();
+    note(&other);
+    assert!(other.close(LONG).await.is_err());
+    assert_eq!(other.missing(), None);
 }
 
 #[tokio::test]
@@ -145,7 +171,7 @@ fn the_writer_sleeps_while_nothing_is_recorded_and_wakes_seldom_while_much_is() 
     let queue = Arc::new(Queue::default());
     let writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::clone(&queue)).unwrap();
     let thread = std::thread::Builder::new().name("audit-idle".to_owned()).spawn(move || writer.run()).unwrap();
-    let push = || queue.push(SystemTime::now(), br#"{"event":"loaded""#);
+    let push = || queue.push(SystemTime::now(), br#"{"event":"loaded""#, &Origin::default());
     push();
     until("the record should be written", || records(place.path()).len() == 2);
     let rest = || {

@@ -1,13 +1,14 @@
 //! The `container-runtime` interface as guests see it: converts a specification, judges it against the server's
 //! envelope and hands it to the backend.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use provisioning_core::policy::{Case, Decision, Subject, SubjectKind, judge, known_text};
 use provisioning_core::volume::{BindError, Volume};
-use provisioning_core::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, VolumeMount};
+use provisioning_core::{ContainerSpec, HostAlias, Network, Resources, SecurityProfile, Segment, Value, VolumeMount};
 use wasmtime::component::Resource;
 use zeroize::Zeroizing;
 
@@ -67,7 +68,8 @@ impl Context {
             guarded(&self.cancel, "resolving the envelope", crate::capability::RESOLVE_TIME, scope.envelope()).await?;
         // No directory is looked at for what the envelope refuses: the guest could find out what is there.
         let content = content(&spec);
-        let binds = self.enforcement.binds.as_ref().filter(|_| envelope.check(&content, &self.bounds).is_ok());
+        let is_inside = || !content.volumes.is_empty() && envelope.check(&content, &self.bounds).is_ok();
+        let binds = self.enforcement.binds.as_ref().filter(|_| is_inside());
         let mounted = match mounted(binds, &content).await? {
             Ok(mounted) => mounted,
             Err(refusal) => {
@@ -137,14 +139,20 @@ impl Context {
 }
 
 /// The specification with everything in its place that is kept in objects: what it will be for the server.
-fn content(spec: &ContainerSpec) -> ContainerSpec {
+fn content(spec: &ContainerSpec) -> Cow<'_, ContainerSpec> {
+    let is_stored = |value: &Value| value.segments().iter().any(|segment| matches!(segment, Segment::Stored { .. }));
+    let environment = spec.environment.iter().map(|(_, value)| value);
+    let volumes = spec.volumes.iter().map(|mount| &mount.value);
+    if !spec.command.iter().chain(environment).chain(volumes).chain(&spec.user).any(is_stored) {
+        return Cow::Borrowed(spec);
+    }
     let mut content = spec.clone();
     let environment = content.environment.iter_mut().map(|(_, value)| value);
     let volumes = content.volumes.iter_mut().map(|mount| &mut mount.value);
     for value in content.command.iter_mut().chain(environment).chain(volumes).chain(&mut content.user) {
         *value = value.content();
     }
-    content
+    Cow::Owned(content)
 }
 
 /// The volumes as they will be mounted, where that can be told: the same rules for directories of the host hold for

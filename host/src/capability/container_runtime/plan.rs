@@ -3,6 +3,7 @@
 //! For a guest it is like the real ones: the same checks come before it, it refuses what they refuse whatever the
 //! engine, and it answers otherwise as if all had gone well.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -19,28 +20,44 @@ use crate::lease::Reaper;
 pub struct PlanRuntime {
     name: &'static str,
     reaper: Reaper,
-    requests: Mutex<Vec<Request>>,
+    recorded: Mutex<Vec<Recorded>>,
+    next: AtomicU64,
+}
+
+/// Something that was asked for.
+#[derive(Debug)]
+pub struct Recorded {
+    /// What.
+    pub request: Request,
+    /// The name of the lease of a container that was started; none for one that was run to its end.
+    pub lease: Option<String>,
 }
 
 impl PlanRuntime {
     /// A recorder that goes by the name of the runtime that it stands for.
     pub fn new(name: &'static str, reaper: Reaper) -> Self {
-        Self { name, reaper, requests: Mutex::default() }
+        Self { name, reaper, recorded: Mutex::default(), next: AtomicU64::new(1) }
     }
 
-    /// Takes what was recorded since the last time, in order.
+    /// Takes what was asked for since the last time, in order.
     pub fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner))
+        self.take_all().into_iter().map(|recorded| recorded.request).collect()
     }
 
-    fn record(&self, request: Request) -> Result<(), RuntimeError> {
+    /// Likewise, with what tells which of it somebody holds.
+    pub fn take_all(&self) -> Vec<Recorded> {
+        std::mem::take(&mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn record(&self, request: Request, lease: Option<&str>) -> Result<(), RuntimeError> {
         match (is_embedded(&request.spec.image), self.name) {
             (true, _) => embedded::check(&request)?,
             // What is the same for all pods is no matter of the request.
             (false, "kubernetes") => kubernetes::objects::check(&request, &PodSettings::default())?,
             (false, _) => docker::create::check(&request)?,
         }
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        let lease = lease.map(str::to_owned);
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).push(Recorded { request, lease });
         Ok(())
     }
 }
@@ -60,9 +77,10 @@ impl ContainerRuntime for PlanRuntime {
     }
 
     async fn start(&self, request: Request) -> Result<Running, RuntimeError> {
-        self.record(request)?;
+        let name = format!("planned-{}", self.next.fetch_add(1, Ordering::Relaxed));
+        self.record(request, Some(&name))?;
         Ok(Running {
-            lease: self.reaper.lease("planned", || async {}),
+            lease: self.reaper.lease(name, || async {}),
             streams: Streams {
                 stdin: Box::new(tokio::io::sink()),
                 stdout: Box::new(tokio::io::empty()),
@@ -77,7 +95,7 @@ impl ContainerRuntime for PlanRuntime {
         _input: Vec<u8>,
         _limits: RunLimits,
     ) -> Result<Completed, RuntimeError> {
-        self.record(request)?;
+        self.record(request, None)?;
         Ok(Completed { exit_code: 0, stdout: Captured::default(), stderr: Captured::default() })
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn import(
             return Ok(None);
         }
     };
-    let (begun, audit) = begin_recorded(options, home.as_deref())?;
+    let (begun, audit) = begin_recorded(options, home.as_deref(), policies)?;
     let mut recording = audit.own();
     let call = Call { interface: audit::OWN, function: "import-configuration", acts: true };
     recording.enter(0, call, |arguments| {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use provisioning_core::policy::AuditDemands;
 use provisioning_core::text::one_line;
 
 use super::super::options::ServerOptions;
@@ -65,7 +66,16 @@ impl Place {
         log_to_stderr(self.verbosity, true);
         let path = match &self.audit_dir {
             Some(path) => path.clone(),
-            None => default_path(assemble::home().as_deref())?,
+            None => {
+                let home = assemble::home();
+                // Reading a log needs no policy; where one says that it is, it is looked for.
+                let policies = assemble::policies(&[], home.as_deref()).ok();
+                let demands = policies.and_then(|loaded| loaded.policies.audit().ok()).unwrap_or_default();
+                match &demands.directory {
+                    Some((directory, _)) => demanded_path(directory, home.as_deref())?,
+                    None => default_path(home.as_deref())?,
+                }
+            }
         };
         anyhow::ensure!(
             path.is_dir(),
@@ -140,24 +150,59 @@ fn default_path(home: Option<&Path>) -> anyhow::Result<PathBuf> {
         .context("there is no home directory; set XDG_STATE_HOME, or name a directory with `--audit-dir`")
 }
 
-/// Begins the log of a session as the flags say. A directory that was asked for must be usable; without the default
-/// one the gateway runs, and says that nothing is recorded.
+/// The directory that a policy names.
+fn demanded_path(directory: &str, home: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match directory.strip_prefix("~/") {
+        None => Ok(PathBuf::from(directory)),
+        Some(below) => {
+            let home = home.with_context(|| format!("there is no home directory for `{directory}`; set HOME"))?;
+            Ok(home.join(below))
+        }
+    }
+}
+
+/// Begins the log of a session as the flags and the policies say. A directory that was asked for must be usable; without the
+/// default one the gateway runs, and says that nothing is recorded, unless a policy requires the log.
 ///
 /// # Errors
-/// If the directory that was asked for cannot be used.
-pub(in crate::cli) fn begin(options: &ServerOptions, home: Option<&Path>, session: &str) -> anyhow::Result<Audit> {
+/// If the directory that was asked for cannot be used, or a flag is not what a policy demands.
+pub(in crate::cli) fn begin(
+    options: &ServerOptions,
+    demands: &AuditDemands,
+    home: Option<&Path>,
+    session: &str,
+) -> anyhow::Result<Audit> {
+    if let (true, Some(rule)) = (options.no_audit, &demands.required) {
+        anyhow::bail!("`--no-audit` is refused by {rule}, which requires the audit log; leave the flag out");
+    }
     if options.no_audit {
         return Ok(Audit::off());
     }
+    let keep = demands.keep_bytes.as_ref().map_or(0, |(bytes, _)| *bytes);
     let open = |directory: PathBuf| {
         let shown = directory.display().to_string();
-        let retention = Retention::of_bytes(options.audit_keep);
-        Audit::open(Options { directory, session: session.to_owned(), retention })
-            .with_context(|| format!("`{shown}` cannot be used for the audit log"))
+        let retention = Retention::of_bytes(options.audit_keep.max(keep));
+        let options = Options { directory, session: session.to_owned(), retention };
+        let opened = if demands.required.is_some() { Audit::open_required(options) } else { Audit::open(options) };
+        opened.with_context(|| format!("`{shown}` cannot be used for the audit log"))
     };
-    match &options.audit_dir {
-        Some(directory) => open(directory.clone()).context("--audit-dir"),
-        None => Ok(default_path(home).and_then(open).unwrap_or_else(|error| {
+    let demanded = match &demands.directory {
+        Some((directory, rule)) => Some((demanded_path(directory, home)?, rule)),
+        None => None,
+    };
+    match (&options.audit_dir, demanded) {
+        (Some(asked), Some((directory, rule))) if *asked != directory => anyhow::bail!(
+            "`--audit-dir {}` is refused by {rule}, which demands that the audit log is in `{}`; leave the flag out",
+            asked.display(),
+            directory.display()
+        ),
+        (_, Some((directory, rule))) => open(directory).with_context(|| format!("{rule} demands it there")),
+        (Some(directory), None) => open(directory.clone()).context("--audit-dir"),
+        (None, None) if demands.required.is_some() => {
+            let rule = demands.required.as_ref().map(ToString::to_string).unwrap_or_default();
+            default_path(home).and_then(open).with_context(|| format!("{rule} requires the audit log"))
+        }
+        (None, None) => Ok(default_path(home).and_then(open).unwrap_or_else(|error| {
             tracing::warn!("nothing is recorded in an audit log: {error:#}; `--no-audit` leaves out this warning");
             Audit::off()
         })),

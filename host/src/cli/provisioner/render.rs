@@ -62,12 +62,13 @@ pub(super) fn text(
         "  ",
         match wasi {
             true => {
-                "It imports WASI, the system interface of WebAssembly. A provisioner needs none of it; if it is granted, it is \
-                 served without files, network, environment or arguments."
+                "It imports WASI, the system interface of WebAssembly, with the interfaces that stand above and no other: what \
+                 is granted of them the gateway links, without files, network, environment or arguments behind it. A provisioner \
+                 needs none of it."
             }
             false => {
                 "It imports no files, no network, no environment, no clock, no random numbers and no other program: it \
-                  cannot reach them, whatever its code does."
+                  cannot reach them, whatever its code does. The gateway links no interface of WASI for it."
             }
         },
     );
@@ -212,6 +213,7 @@ pub(super) fn difference(first: (&str, &Inspection), second: (&str, &Inspection)
             let mut function = change.function.as_ref().map(|function| format!(" {function}")).unwrap_or_default();
             // Names of types come by the dozen, and reach nothing.
             while type_of(change).is_some()
+                && change.types.is_none()
                 && let Some(more) = changes.next_if(|more| more.name == change.name && type_of(more).is_some())
             {
                 function += &format!(", {}", type_of(more).unwrap_or_default());

@@ -1,8 +1,9 @@
 //! The HTTP client that reaches one remote server, and nothing else: no redirects, no private addresses unless they
 //! are allowed, the entry's headers on every request.
 //!
-//! The address that is dialled is the one that was judged: names are resolved here, so a name that leads elsewhere
-//! the next time gains nothing. Through a proxy of the environment the proxy resolves and decides.
+//! The address that is dialled is the one that was judged, by this rule and by those of policies: names are resolved
+//! here, so a name that leads elsewhere the next time gains nothing. Through a proxy of the environment the proxy resolves
+//! and decides.
 
 use std::error::Error;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use provisioning_core::policy::{Decision, DeniedAddresses};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{RequestBuilder, Url};
 
@@ -55,7 +57,13 @@ impl Http {
         let headers = headers(remote)?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let may_be_private = hosts.may_be_private(host, url.port_or_known_default().unwrap_or_default());
-        let is_private = host.parse::<IpAddr>().is_ok_and(|address| !is_public(address));
+        let literal = host.parse::<IpAddr>().ok();
+        if let Some(denied) =
+            literal.and_then(|address| remote.denied.refusal(host, address, url.port_or_known_default()))
+        {
+            return Err(Denied(denied).to_string());
+        }
+        let is_private = literal.is_some_and(|address| !is_public(address));
         if !may_be_private && (is_private || hosts.is_proxy(host)) {
             return Err(Private.to_string());
         }
@@ -71,9 +79,9 @@ impl Http {
         if may_be_private {
             // What the operator named is reached directly: a proxy would look for it on its own machine.
             builder = builder.no_proxy();
-        } else {
-            builder = builder.dns_resolver(Arc::new(PublicOnly(Arc::clone(hosts))));
         }
+        let (hosts, denied, port) = (Arc::clone(hosts), remote.denied.clone(), url.port_or_known_default());
+        builder = builder.dns_resolver(Arc::new(Judged { hosts, may_be_private, denied, port }));
         let client = builder.build().map_err(|error| format!("cannot be reached: {}", innermost(&error)))?;
         Ok(Self { client, url, headers })
     }
@@ -128,22 +136,50 @@ fn headers(remote: &Remote) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// Resolves names to public addresses only.
-struct PublicOnly(Arc<RemoteHosts>);
+/// Resolves names to addresses that the server may have: public ones, unless it may be private, and none that a policy
+/// denies.
+struct Judged {
+    hosts: Arc<RemoteHosts>,
+    may_be_private: bool,
+    denied: DeniedAddresses,
+    /// Of the server.
+    port: Option<u16>,
+}
 
-impl Resolve for PublicOnly {
+impl Resolve for Judged {
     fn resolve(&self, name: Name) -> Resolving {
-        let is_proxy = self.0.is_proxy(name.as_str());
+        let (is_private_fine, denied, port) = match !self.may_be_private && self.hosts.is_proxy(name.as_str()) {
+            // Where the operator's proxy is no policy about servers says.
+            true => (true, DeniedAddresses::default(), None),
+            false => (self.may_be_private, self.denied.clone(), self.port),
+        };
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public: Vec<_> = found.iter().copied().filter(|found| is_proxy || is_public(found.ip())).collect();
-            if public.is_empty() && !found.is_empty() {
+            // One that is denied refuses the name, as it would if it were written out: whoever has the name could lead to it
+            // at any time.
+            if let Some(refusal) = found.iter().find_map(|found| denied.refusal(name.as_str(), found.ip(), port)) {
+                return Err(Box::new(Denied(refusal)) as Box<dyn Error + Send + Sync>);
+            }
+            let fit: Vec<_> = found.iter().copied().filter(|found| is_private_fine || is_public(found.ip())).collect();
+            if fit.is_empty() && !found.is_empty() {
                 return Err(Box::new(Private) as Box<dyn Error + Send + Sync>);
             }
-            Ok(Box::new(public.into_iter()) as Addrs)
+            Ok(Box::new(fit.into_iter()) as Addrs)
         })
     }
 }
+
+/// The server's name leads to where a policy forbids it to be.
+#[derive(Debug)]
+struct Denied(Decision);
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "is refused: {}", self.0)
+    }
+}
+
+impl Error for Denied {}
 
 /// The server is where it may not be.
 #[derive(Debug)]
@@ -164,6 +200,9 @@ impl Error for Private {}
 pub(super) fn unreachable_because(error: &reqwest::Error) -> String {
     if chain(error).any(|cause| cause.is::<Private>()) {
         return Private.to_string();
+    }
+    if let Some(denied) = chain(error).find_map(|cause| cause.downcast_ref::<Denied>()) {
+        return denied.to_string();
     }
     if let Some(tls) = chain(error).find_map(tls) {
         return explain_tls(tls);

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use provisioning_core::policy::patterns::ComponentPattern;
 use provisioning_core::policy::{
-    Allow, AllowedComponent, Components, Kind, Limit, Listed, Lists, Policy, Requirement, Rule,
+    Allow, AllowedComponent, AuditDemand, Components, Kind, Limit, Listed, Lists, Policy, Requirement, Rule,
 };
-use provisioning_core::quantity;
 use provisioning_core::text::one_line;
+use provisioning_core::{quantity, volume};
 
-use super::Problem;
 use super::form::{self, Amount, At};
+use super::futile::{self, Why};
+use super::{Checked, Problem};
+use crate::audit::Retention;
 use crate::policy::grants::{Grants, Interface};
 
 /// The longest message about a problem, in characters.
@@ -24,14 +26,15 @@ const VERSION: u32 = 1;
 /// How many problems are told.
 const MAX_PROBLEMS: usize = 50;
 
-pub(super) fn compile(form: form::File, file: &str) -> Result<Policy, Vec<Problem>> {
-    let mut problems = Problems(Vec::new());
+pub(super) fn compile(form: form::File, file: &str) -> Result<Checked, Vec<Problem>> {
+    let mut problems = Problems::default();
     if form.version.value != VERSION {
         problems
             .add(&form.version, format!("there is no version `{}`; write `version: {VERSION}`", form.version.value));
     }
     let components = form.components.map(|components| problems.components(components)).unwrap_or_default();
-    let servers = form.servers.map(|section| problems.section("servers", section)).unwrap_or_default();
+    let servers = form.servers.map(|section| problems.section("servers", section, futile::server)).unwrap_or_default();
+    let audit = form.audit.map(|audit| problems.audit(audit));
     let rules = form.rules.unwrap_or_default();
     let mut names = BTreeMap::new();
     for rule in &rules {
@@ -43,21 +46,45 @@ pub(super) fn compile(form: form::File, file: &str) -> Result<Policy, Vec<Proble
         }
     }
     let rules = rules.into_iter().map(|rule| problems.rule(rule)).collect();
-    if !problems.0.is_empty() {
-        problems.0.truncate(MAX_PROBLEMS);
-        return Err(problems.0);
+    let Problems { mut wrong, mut futile } = problems;
+    if !wrong.is_empty() {
+        wrong.truncate(MAX_PROBLEMS);
+        return Err(wrong);
     }
-    Ok(Policy { file: Arc::from(file), components, servers, rules })
+    futile.truncate(MAX_PROBLEMS);
+    Ok(Checked { policy: Policy { file: Arc::from(file), components, servers, rules, audit }, warnings: futile })
 }
 
-/// Everything that is wrong.
-struct Problems(Vec<Problem>);
+/// Everything that is wrong, and what has no effect.
+#[derive(Default)]
+struct Problems {
+    wrong: Vec<Problem>,
+    futile: Vec<Problem>,
+}
+
+/// What a list is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Allow,
+    Deny,
+}
 
 impl Problems {
     fn add<T>(&mut self, at: &At<T>, message: impl Into<String>) {
         // What it quotes is the file's.
         let message = one_line(&message.into(), MESSAGE);
-        self.0.push(Problem { line: at.line, column: at.column, message });
+        self.wrong.push(Problem { line: at.line, column: at.column, message });
+    }
+
+    /// Something that is there and has no effect: what looks as if it protected somebody is an error.
+    fn add_futile<T>(&mut self, verb: Verb, at: &At<T>, message: impl Into<String>) {
+        match verb {
+            Verb::Deny => self.add(at, message),
+            Verb::Allow => {
+                let message = one_line(&message.into(), MESSAGE);
+                self.futile.push(Problem { line: at.line, column: at.column, message });
+            }
+        }
     }
 
     /// Reads one thing, or notes why not.
@@ -71,18 +98,52 @@ impl Problems {
         }
     }
 
-    fn list<T: FromStr<Err: Display>>(&mut self, texts: &[At<String>]) -> Vec<Listed<T>> {
-        texts.iter().filter_map(|text| self.read(text, str::parse)).collect()
+    fn list<T: FromStr<Err: Display>>(
+        &mut self,
+        verb: Verb,
+        texts: &[At<String>],
+        why: fn(&T) -> Why,
+    ) -> Vec<Listed<T>> {
+        let mut list = Vec::new();
+        for text in texts {
+            let Some(listed) = self.read(text, str::parse) else { continue };
+            if let Some(why) = why(&listed.pattern) {
+                self.add_futile(verb, text, format!("`{}` {why}", one_line(&text.value, 200)));
+            }
+            list.push(listed);
+        }
+        list
     }
 
-    fn section<T: FromStr<Err: Display>>(&mut self, key: &str, section: At<form::Section>) -> Lists<T> {
+    fn section<T: FromStr<Err: Display>>(
+        &mut self,
+        key: &str,
+        section: At<form::Section>,
+        why: fn(&T) -> Why,
+    ) -> Lists<T> {
         let form::Section { allow, deny } = &section.value;
         if allow.is_none() && deny.is_none() {
             self.add(&section, format!("`{key}` says nothing; add `allow` or `deny`, or remove it"));
         }
         Lists {
-            allow: allow.as_ref().map(|allow| Allow { line: allow.line, entries: self.list(&allow.value) }),
-            deny: deny.as_ref().map(|deny| self.list(deny)).unwrap_or_default(),
+            allow: allow
+                .as_ref()
+                .map(|allow| Allow { line: allow.line, entries: self.list(Verb::Allow, &allow.value, why) }),
+            deny: deny.as_ref().map(|deny| self.list(Verb::Deny, deny, why)).unwrap_or_default(),
+        }
+    }
+
+    fn audit(&mut self, audit: At<form::AuditLog>) -> AuditDemand {
+        let form::AuditLog { required, directory, keep } = &audit.value;
+        if required.is_none() && directory.is_none() && keep.is_none() {
+            self.add(&audit, "`audit` says nothing; add `required: true`, `directory` or `keep`, or remove it");
+        }
+        let keep = keep.clone().map(text);
+        AuditDemand {
+            line: audit.line,
+            required: required.as_ref().is_some_and(|required| required.value),
+            directory: directory.as_ref().and_then(|path| self.read(path, log_directory)),
+            keep_bytes: keep.and_then(|size| self.read(&size, kept)),
         }
     }
 
@@ -91,15 +152,24 @@ impl Problems {
             let entries = allow.value.into_iter().filter_map(|entry| self.component(entry)).collect();
             (allow.line, entries)
         });
-        Components { allow, deny: self.list(form.deny.as_deref().unwrap_or_default()) }
+        let deny = form.deny.as_deref().unwrap_or_default();
+        Components { allow, deny: self.list(Verb::Deny, deny, futile::component) }
     }
 
     fn component(&mut self, entry: At<form::Component>) -> Option<AllowedComponent> {
         let form = entry.value;
-        let component: Option<Listed<ComponentPattern>> = self.read(&form.component, str::parse);
+        let component: Option<Listed<ComponentPattern>> =
+            self.list(Verb::Allow, std::slice::from_ref(&form.component), futile::component).pop();
         let name = form.name.as_ref().map_or(form.component.value.as_str(), |name| name.value.as_str());
         let interfaces = form.interfaces.map(|list| {
-            let entries = list.value.iter().filter_map(|text| self.read(text, interface)).collect();
+            let mut entries = Vec::new();
+            for text in &list.value {
+                let Some(listed) = self.read(text, interface) else { continue };
+                if let Some(why) = futile::interface(&listed.pattern) {
+                    self.add_futile(Verb::Allow, text, format!("`{}` {why}", listed.pattern));
+                }
+                entries.push(listed);
+            }
             Allow { line: list.line, entries }
         });
         let grants = form.grants.map(|list| {
@@ -151,7 +221,7 @@ impl Problems {
     }
 
     fn rule(&mut self, rule: At<form::Rule>) -> Rule {
-        let At { value: form, line, column } = rule;
+        let At { value: mut form, line, column } = rule;
         let silent = [
             &form.images,
             &form.secrets,
@@ -175,18 +245,19 @@ impl Problems {
             self.add(&At { value: (), line, column }, message);
         }
         let mut read = Rule { name: Arc::from(one_line(&form.name.value, 100)), line, ..Rule::default() };
-        if let Some(scope) = form.scope {
+        if let Some(scope) = form.scope.take() {
             self.scope(scope, &mut read);
         }
-        read.images = self.optional("images", form.images);
-        read.secrets = self.optional("secrets", form.secrets);
-        read.config = self.optional("config", form.config);
+        self.only_remote(&read, &form);
+        read.images = self.optional("images", form.images, futile::image);
+        read.secrets = self.optional("secrets", form.secrets, futile::SECRET);
+        read.config = self.optional("config", form.config, futile::CONFIG);
         if let Some(mounts) = &form.mounts {
             for deny in mounts.value.deny.iter().flatten().filter(|deny| deny.value.ends_with(":ro")) {
                 self.add(deny, "`:ro` has no meaning in `deny`; deny the source, and allow it with `:ro` elsewhere");
             }
         }
-        read.mounts = self.optional("mounts", form.mounts);
+        read.mounts = self.optional("mounts", form.mounts, futile::mount);
         if let Some(networks) = &form.networks {
             for text in networks.value.deny.iter().flatten().filter(|text| text.value == "none") {
                 self.add(text, "`none` cannot be denied: it is no access at all");
@@ -198,11 +269,16 @@ impl Problems {
                 }
             }
         }
-        read.networks = self.optional("networks", form.networks);
-        read.hosts = self.optional("hosts", form.hosts);
-        read.variables = self.optional("variables", form.variables);
-        read.labels = self.optional("labels", form.labels);
-        read.namespaces = self.optional("namespaces", form.namespaces);
+        if let Some(networks) = &form.networks {
+            for deny in networks.value.deny.iter().flatten().filter(|deny| deny.value == "none") {
+                self.add(deny, "`none` denies nothing: no network at all is always allowed; remove it");
+            }
+        }
+        read.networks = self.optional("networks", form.networks, futile::never);
+        read.hosts = self.optional("hosts", form.hosts, futile::HOST);
+        read.variables = self.optional("variables", form.variables, futile::variable);
+        read.labels = self.optional("labels", form.labels, futile::label);
+        read.namespaces = self.optional("namespaces", form.namespaces, futile::namespace);
         if let Some(resources) = form.resources {
             if resources.value.cpus.is_none() && resources.value.memory.is_none() {
                 self.add(&resources, "`resources` says nothing; add `cpus` or `memory`, or remove it");
@@ -215,8 +291,45 @@ impl Problems {
         read
     }
 
-    fn optional<T: FromStr<Err: Display>>(&mut self, key: &str, section: Option<At<form::Section>>) -> Lists<T> {
-        section.map(|section| self.section(key, section)).unwrap_or_default()
+    fn optional<T: FromStr<Err: Display>>(
+        &mut self,
+        key: &str,
+        section: Option<At<form::Section>>,
+        why: fn(&T) -> Why,
+    ) -> Lists<T> {
+        section.map(|section| self.section(key, section, why)).unwrap_or_default()
+    }
+
+    /// What is about containers has no effect in a rule that is about remote servers alone.
+    fn only_remote(&mut self, rule: &Rule, form: &form::Rule) {
+        let only_remote = |kinds: &Vec<Kind>| kinds.iter().all(|kind| *kind == Kind::Remote);
+        if !rule.kinds.as_ref().is_some_and(only_remote) {
+            return;
+        }
+        const WHY: &str = "has no effect: the rule is about remote servers alone, which have no container";
+        let sections = [
+            ("images", &form.images),
+            ("mounts", &form.mounts),
+            ("networks", &form.networks),
+            ("variables", &form.variables),
+            ("labels", &form.labels),
+            ("namespaces", &form.namespaces),
+        ];
+        for (key, section) in sections {
+            let Some(section) = section else { continue };
+            for deny in section.value.deny.iter().flatten() {
+                self.add(deny, format!("`{}` in `{key}.deny` {WHY}", one_line(&deny.value, 200)));
+            }
+            if let Some(allow) = &section.value.allow {
+                self.add_futile(Verb::Allow, allow, format!("`{key}.allow` {WHY}"));
+            }
+        }
+        if let Some(resources) = &form.resources {
+            self.add(resources, format!("`resources` {WHY}"));
+        }
+        for required in form.require.iter().flatten() {
+            self.add(required, format!("`require` {WHY}"));
+        }
     }
 
     fn scope(&mut self, scope: At<form::Scope>, rule: &mut Rule) {
@@ -232,8 +345,10 @@ impl Problems {
         fn plain<T>(list: Vec<Listed<T>>) -> Vec<T> {
             list.into_iter().map(|listed| listed.pattern).collect()
         }
-        rule.servers = servers.as_ref().map(|servers| plain(self.list(servers)));
-        rule.components = components.as_ref().map(|components| plain(self.list(components)));
+        // A rule may deny, so that one about nobody is as bad as an entry for nothing.
+        rule.servers = servers.as_ref().map(|servers| plain(self.list(Verb::Deny, servers, futile::never)));
+        let listed = |components: &Vec<At<String>>| plain(self.list(Verb::Deny, components, futile::component));
+        rule.components = components.as_ref().map(listed);
         rule.kinds = kinds.as_ref().map(|kinds| kinds.iter().map(|kind| (*kind).into()).collect());
     }
 }
@@ -262,6 +377,31 @@ fn beyond(text: &str) -> Result<Grants, String> {
         return Ok(grants);
     }
     Err(format!("`{text}` is no grant to leave the envelope; interfaces belong into `interfaces`"))
+}
+
+/// Where the audit log is kept.
+fn log_directory(path: &str) -> Result<String, String> {
+    let below = path.strip_prefix("~/");
+    let absolute = below.map_or_else(|| path.to_owned(), |below| format!("/{below}"));
+    let is_plain = one_line(path, usize::MAX) == path && !below.is_some_and(|below| below.starts_with('/'));
+    match volume::normalised(&absolute).filter(|_| is_plain) {
+        Some(normal) if normal.to_str() == Some(absolute.trim_end_matches('/')) => {
+            Ok(path.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!(
+            "`{}` is no directory; write an absolute path, or one that begins with `~/`",
+            one_line(path, 200)
+        )),
+    }
+}
+
+/// How much of the audit log is kept.
+fn kept(size: &str) -> Result<u64, String> {
+    let bytes = quantity::bytes(size).map_err(|error| error.to_string())?;
+    let is_enough = bytes >= Retention::LEAST_BYTES;
+    is_enough
+        .then_some(bytes)
+        .ok_or_else(|| format!("`{}` is too little for a log; write `1m` or more", one_line(size, 50)))
 }
 
 /// A time as `500ms` or `2s`.

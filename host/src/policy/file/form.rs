@@ -86,10 +86,32 @@ pub(super) struct File {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Section")]
     pub(super) servers: Option<At<Section>>,
+    /// What is demanded of the audit log.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "AuditLog")]
+    pub(super) audit: Option<At<AuditLog>>,
     /// What servers may use and what their containers may be.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Vec<Rule>")]
     pub(super) rules: Option<Vec<At<Rule>>>,
+}
+
+/// The audit log. What is said here no flag changes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AuditLog {
+    /// Whether nothing may run without it: then `--no-audit` is refused, and so is everything while it cannot be written.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "bool")]
+    pub(super) required: Option<At<bool>>,
+    /// Where it is kept: an absolute path, or one that begins with `~/`, the home directory of whoever runs a gateway.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "String")]
+    pub(super) directory: Option<At<String>>,
+    /// How much of it is kept at least, such as `1Gi`.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Amount")]
+    pub(super) keep: Option<At<Amount>>,
 }
 
 /// Components: `sha256:DIGEST` of the `.wasm` file, `builtin:NAME`, or `*`.
