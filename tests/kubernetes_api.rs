@@ -392,7 +392,10 @@ async fn a_pod_that_never_runs_is_given_up_with_what_the_events_say() {
         }
     });
     let error = runtime.start(request()).await.unwrap_err();
-    assert!(matches!(&error, RuntimeError::TimedOut { what, seconds: 10 } if what.contains("is not bound")), "{error}");
+    assert!(
+        matches!(&error, RuntimeError::TimedOut { what, seconds: 10, .. } if what.contains("is not bound")),
+        "{error}"
+    );
     assert!(reaper.drain(DRAIN).await);
 }
 
@@ -544,4 +547,138 @@ async fn an_api_server_that_throttles_is_asked_again() {
     let report = contract::within(runtime.reap(false)).await.unwrap();
     assert!(report.dead.is_empty() && report.alive.is_empty());
     assert_eq!(contract::within(served).await.unwrap(), 4);
+}
+
+/// An API server that shows a pod of this state, and then these events; when all that has been waited for is over, the
+/// container ends with exit code 5. `ends` is after how long that is, in seconds.
+fn slow(condition: Json, events: Vec<Json>, ends: u64, settings: PodSettings) -> (KubernetesRuntime, Reaper, Log) {
+    let (mut created, mut told, mut is_told, began) = (None, false, false, tokio::time::Instant::now());
+    scripted_with(settings, move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.is_watch() && asked.path.ends_with("/events") {
+            return match std::mem::replace(&mut told, true) {
+                false => Reply::Lines(events.clone()),
+                true => Reply::Silence,
+            };
+        }
+        let Some(name) = &created else { return if asked.is_watch() { Reply::Broken } else { asked.usual() } };
+        let mut shown = pod(name, &json!({"terminated": {"exitCode": 5, "reason": "Error"}}));
+        if began.elapsed() < Duration::from_secs(ends) {
+            shown["status"] = condition.clone();
+        }
+        let is_over = began.elapsed() >= Duration::from_secs(ends);
+        match asked.path.ends_with("/pods") && asked.method == Method::GET {
+            // It breaks again and again, so that it is asked anew.
+            true if asked.is_watch() && !is_over => Reply::Broken,
+            true if asked.is_watch() && std::mem::replace(&mut is_told, true) => Reply::Silence,
+            true if asked.is_watch() => Reply::Lines(vec![json!({"type": "MODIFIED", "object": shown})]),
+            true => Reply::Json(200, list("PodList", &[shown])),
+            false => asked.usual(),
+        }
+    })
+}
+
+fn event(kind: &str, reason: &str, message: &str) -> Json {
+    json!({"type": "ADDED", "object": {
+        "kind": "Event", "apiVersion": "v1", "metadata": {"name": "e", "namespace": "ns"},
+        "involvedObject": {"kind": "Pod", "name": "mcp-x"}, "type": kind, "reason": reason, "message": message
+    }})
+}
+
+fn creating() -> Json {
+    let state = json!({"waiting": {"reason": "ContainerCreating"}});
+    json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [
+        {"name": "server", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state}
+    ]})
+}
+
+fn unschedulable() -> Json {
+    json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient memory"
+    }]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_may_take_longer_than_a_start_and_the_one_who_waits_is_told_how_long() {
+    let began = tokio::time::Instant::now();
+    let events = vec![event("Normal", "Pulling", "Pulling image")];
+    let (runtime, reaper, _) = slow(creating(), events, 400, PodSettings::default());
+    let limit = runtime.start_limit("example/x:1", Duration::from_secs(10));
+    let mut running = tokio::time::timeout(limit, runtime.start(request())).await.unwrap().unwrap();
+    let mut output = Vec::new();
+    running.streams.stdout.read_to_end(&mut output).await.unwrap();
+    assert_eq!(running.streams.stderr.lines(), ["the container ended with exit code 5"]);
+    assert!(began.elapsed() >= Duration::from_secs(400));
+    drop(running);
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_never_ends_is_given_up_with_what_was_waited_for_and_what_to_do() {
+    let events = vec![event("Normal", "Pulling", "Pulling image")];
+    let (runtime, reaper, _) = slow(creating(), events, 86400, PodSettings::default());
+    let limit = runtime.start_limit("example/x:1", Duration::from_secs(10));
+    let error = tokio::time::timeout(limit, runtime.start(request())).await.unwrap().unwrap_err();
+    assert!(matches!(error, RuntimeError::TimedOut { seconds: 900.., .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("pulling its image") && text.contains("how the nodes reach the registry"), "{text}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_the_cluster_makes_is_waited_for() {
+    let events = vec![
+        event("Warning", "FailedScheduling", "0/1 nodes: Insufficient memory"),
+        event("Normal", "TriggeredScaleUp", "pod triggered scale-up: [{workers 1->2}]"),
+    ];
+    let (runtime, reaper, _) = slow(unschedulable(), events, 200, PodSettings::default());
+    let running = runtime.start(request()).await.unwrap();
+    drop(running);
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_no_node_has_room_for_is_given_up_at_once_unless_there_is_time_for_a_new_node() {
+    let began = tokio::time::Instant::now();
+    let (runtime, reaper, _) = slow(unschedulable(), Vec::new(), 86400, PodSettings::default());
+    let error = runtime.start(request()).await.unwrap_err();
+    let RuntimeError::Unavailable(text) = &error else { panic!("{error}") };
+    assert!(text.contains("Insufficient memory") && text.contains("raise `--max-server-startup-timeout`"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(reaper.drain(DRAIN).await);
+    let patient = PodSettings { start_timeout: Duration::from_secs(120), ..PodSettings::default() };
+    let (runtime, reaper, _) = slow(unschedulable(), Vec::new(), 60, patient);
+    drop(runtime.start(request()).await.unwrap());
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_must_not_read_events_says_so_when_it_gives_up() {
+    let state = creating();
+    let mut created = None;
+    let (runtime, reaper, _) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.path.ends_with("/events") {
+            return status(403, "Forbidden", "events is forbidden: User \"u\" cannot watch resource \"events\"");
+        }
+        match &created {
+            Some(name) if asked.is(Method::GET, "/pods") => {
+                let mut shown = pod(name, &json!({}));
+                shown["status"] = state.clone();
+                Reply::Json(200, list("PodList", &[shown]))
+            }
+            None if asked.is_watch() => Reply::Broken,
+            _ => asked.usual(),
+        }
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::TimedOut { advice, .. } if advice.contains("`events`")), "{error}");
+    assert!(error.to_string().contains("waiting for its image and its container"), "{error}");
+    assert!(reaper.drain(DRAIN).await);
 }

@@ -25,7 +25,7 @@ use crate::capability::container_runtime::kubernetes::KubernetesRuntime;
 use crate::capability::container_runtime::kubernetes::permissions::{self, Wanted};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::Routed;
-use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
+use crate::capability::container_runtime::{ContainerRuntime, ImageProgress};
 use crate::catalog::files::OwnFiles;
 use crate::gateway::GatewayOptions;
 use crate::intercept::Containers;
@@ -329,7 +329,7 @@ async fn assemble_after(
         runtime,
         servers: loaded.settings.clone(),
         startup_timeout: options.max_server_startup_timeout,
-        tool_timeout: RunLimits::default().time,
+        tool_timeout: options.tool_time,
         limits: Limits::default(),
         progress,
         audit: audit.clone(),

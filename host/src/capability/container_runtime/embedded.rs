@@ -134,15 +134,14 @@ impl ContainerRuntime for EmbeddedRuntime {
                 capture(guest.stdout.reader(), limits.output_bytes),
                 capture(guest.stderr.reader(), limits.output_bytes)
             );
-            Completed { exit_code: guest.ended().await, stdout, stderr }
+            Completed { exit_code: guest.ended().await, stdout, stderr, note: None }
         };
         let completed = tokio::select! {
             completed = tokio::time::timeout(limits.time, all) => completed,
             never = feed => match never {},
         };
         lease.release().await;
-        completed
-            .map_err(|_| RuntimeError::TimedOut { what: request.spec.image.clone(), seconds: limits.time.as_secs() })
+        completed.map_err(|_| RuntimeError::ran_too_long(request.spec.image.clone(), limits.time))
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Place {
 /// What is the same for all pods of a gateway.
 #[derive(Clone, Debug)]
 pub struct PodSettings {
-    /// How long a pod may take until its container runs, the pulling of its image apart.
+    /// How long a pod may take until its container runs, the pulling of its image and the making of a node apart.
     pub start_timeout: Duration,
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
@@ -216,6 +216,11 @@ impl ContainerRuntime for KubernetesRuntime {
     /// comes of that is told by starting.
     async fn prepare(&self, image: &str, _progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
         super::docker::create::check_image(image)
+    }
+
+    /// A pod is waited for until its image is there, and a node if the cluster is making one.
+    fn start_limit(&self, _image: &str, patience: Duration) -> Duration {
+        start::limit(patience)
     }
 
     async fn start(&self, request: Request) -> Result<Running, RuntimeError> {

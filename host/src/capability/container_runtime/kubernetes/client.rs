@@ -117,6 +117,7 @@ impl Connection {
                 return Err(RuntimeError::TimedOut {
                     what: "getting credentials for the cluster".to_owned(),
                     seconds: CONNECT.as_secs(),
+                    advice: "run the credential plugin of the kubeconfig by itself to see what it waits for",
                 });
             }
         };

@@ -28,6 +28,10 @@ use crate::capability::container_runtime::{Captured, Completed, Request, RunLimi
 
 /// How long the cluster may take to say how a container ended.
 const ENDED: Duration = Duration::from_secs(10);
+/// The exit code of a process that was killed.
+const KILLED: i64 = 137;
+/// How long the cluster may take to say why a process was killed.
+const WHY: Duration = Duration::from_secs(5);
 /// How much longer than a tool the cluster lets its pod live, for pulling its image.
 const SPARE: Duration = Duration::from_secs(20 * 60);
 /// What the scheduler says of nodes of the wrong kind.
@@ -81,9 +85,9 @@ pub(super) async fn run(
                     backend.runner.rule_out(architecture);
                     lease.release().await;
                 }
-                (Err(RuntimeError::TimedOut { what, seconds }), _) if what.is_empty() => {
+                (Err(RuntimeError::TimedOut { what, seconds, advice }), _) if what.is_empty() => {
                     lease.release().await;
-                    break Err(RuntimeError::TimedOut { what: of(&request), seconds });
+                    break Err(RuntimeError::TimedOut { what: of(&request), seconds, advice });
                 }
                 // It has ended; its lease removes it in the background.
                 (outcome, _) => break outcome,
@@ -154,7 +158,7 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
 
 /// Stands for the tool's name where that is not known.
 fn timed_out(limit: Duration) -> RuntimeError {
-    RuntimeError::TimedOut { what: String::new(), seconds: limit.as_secs() }
+    RuntimeError::ran_too_long(String::new(), limit)
 }
 
 async fn with_runner(
@@ -195,12 +199,14 @@ async fn with_runner(
         collected = tokio::time::timeout(limits.time, collect) => collected,
         never = feed => match never {},
     };
-    let exit_code = match (collected, stdout.code().or(stderr.code())) {
+    let (exit_code, ended) = match (collected, stdout.code().or(stderr.code())) {
         (Err(_), _) => return Err(timed_out(limits.time)),
-        (Ok(None), Some(code)) => code,
+        // Why it was killed, the cluster tells a little later.
+        (Ok(None), Some(KILLED)) => (KILLED, watch::ended(followed, WHY).await),
+        (Ok(None), Some(code)) => (code, None),
         // The whole container was killed, or the connection broke.
         (Ok(end), _) => match watch::ended(followed, ENDED).await {
-            Some(ended) => ended.code,
+            Some(ended) => (ended.code, Some(ended)),
             None => {
                 let reason = match end {
                     Some(End::Broken(reason)) => reason,
@@ -210,7 +216,12 @@ async fn with_runner(
             }
         },
     };
-    Ok(Completed { exit_code, stdout: stdout.finish(), stderr: stderr.finish() })
+    Ok(Completed { exit_code, stdout: stdout.finish(), stderr: stderr.finish(), note: ended.and_then(note) })
+}
+
+/// What is to be said of the end besides its exit code.
+fn note(ended: Ended) -> Option<String> {
+    ended.is_out_of_memory().then(|| Completed::OUT_OF_MEMORY.to_owned())
 }
 
 fn unexpected(reason: &str) -> RuntimeError {
@@ -251,7 +262,7 @@ async fn with_log(
     };
     let Some(ended) = ended else { return Err(timed_out(limits.time)) };
     let (stdout, stderr) = logged(backend, ward, limits.output_bytes).await?;
-    Ok(Completed { exit_code: ended.code, stdout, stderr })
+    Ok(Completed { exit_code: ended.code, stdout, stderr, note: note(ended) })
 }
 
 /// What a container wrote, from its log: the streams apart where the cluster can do that, else all as standard output.
