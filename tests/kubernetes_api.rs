@@ -21,6 +21,7 @@ use docker_mcp::capability::container_runtime::kubernetes::{KubernetesRuntime, P
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Request, RuntimeError};
 use docker_mcp::lease::Reaper;
 use http::{Method, Response};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use provisioning_core::value::ObjectKind;
 use provisioning_core::{Network, Segment, Value};
@@ -110,8 +111,31 @@ fn scripted(answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> (Kubernetes
 
 fn scripted_with(
     settings: PodSettings,
+    answer: impl FnMut(&Asked) -> Reply + Send + 'static,
+) -> (KubernetesRuntime, Reaper, Log) {
+    scripted_at(Some(Timestamp::now()), settings, answer)
+}
+
+/// As [`scripted_with`], where it is this time.
+fn scripted_at(
+    time: Option<Timestamp>,
+    settings: PodSettings,
     mut answer: impl FnMut(&Asked) -> Reply + Send + 'static,
 ) -> (KubernetesRuntime, Reaper, Log) {
+    let began = tokio::time::Instant::now();
+    let date = move || {
+        let now = time? + SignedDuration::try_from(began.elapsed()).unwrap();
+        Some(now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+    };
+    let dated = move |body: Vec<u8>| {
+        let response = Response::builder();
+        match date() {
+            Some(date) => response.header("date", date),
+            None => response,
+        }
+        .body(Body::from(body))
+        .unwrap()
+    };
     let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, Response<Body>>();
     let log = Log::default();
     let seen = log.clone();
@@ -125,19 +149,20 @@ fn scripted_with(
             seen.0.lock().unwrap().push(format!("{} {}?{}", asked.method, asked.path, asked.query));
             match answer(&asked) {
                 Reply::Json(code, body) => {
-                    let body = Body::from(body.to_string().into_bytes());
-                    respond.send_response(Response::builder().status(code).body(body).unwrap());
+                    let mut response = dated(body.to_string().into_bytes());
+                    *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+                    respond.send_response(response);
                 }
                 Reply::Lines(lines) => {
                     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-                    respond.send_response(Response::new(Body::from(text.into_bytes())));
+                    respond.send_response(dated(text.into_bytes()));
                 }
                 Reply::Silence => held.push(respond),
                 Reply::Broken => respond.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
             }
         }
     });
-    let connection = Connection::over(kube::Client::new(service, "ns"), "ns");
+    let connection = Connection::to(service, "ns");
     let reaper = Reaper::new();
     let runtime = KubernetesRuntime::on(connection, settings, Arc::new(OneSecret), reaper.clone(), "s".to_owned());
     (runtime, reaper, log)
@@ -680,5 +705,88 @@ async fn a_gateway_that_must_not_read_events_says_so_when_it_gives_up() {
     let error = runtime.start(request()).await.unwrap_err();
     assert!(matches!(&error, RuntimeError::TimedOut { advice, .. } if advice.contains("`events`")), "{error}");
     assert!(error.to_string().contains("waiting for its image and its container"), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+/// A lease that was renewed then, of a gateway whose machine was right about the time.
+fn lease_of(session: &str, renewed: &str) -> Json {
+    json!({
+        "metadata": {
+            "name": format!("mcp-{session}-session"), "uid": session, "resourceVersion": "7",
+            "creationTimestamp": "2030-01-01T00:00:00Z", "labels": {"mcp-gateway.docker.com/session": session}
+        },
+        "spec": {"leaseDurationSeconds": 120, "renewTime": renewed}
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_a_session_lives_is_judged_by_the_clock_of_the_api_server() {
+    // This machine's clock is years behind.
+    let now = "2030-05-01T12:00:00Z".parse().unwrap();
+    let leases = [lease_of("alive", "2030-05-01T11:59:00.000000Z"), lease_of("dead", "2030-05-01T11:57:00.000000Z")];
+    let (runtime, _, log) =
+        scripted_at(Some(now), PodSettings::default(), move |asked| match asked.is(Method::GET, "/leases") {
+            true => Reply::Json(200, list("LeaseList", &leases)),
+            false => asked.usual(),
+        });
+    let report = runtime.reap(false).await.unwrap();
+    let dead: Vec<_> = report.dead.iter().map(|session| session.session.as_str()).collect();
+    assert_eq!((dead, report.alive), (vec!["dead"], vec!["alive".to_owned()]));
+    assert_eq!(log.count("DELETE"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_clock_that_both_see_nothing_is_taken_for_dead() {
+    let leases = [lease_of("who-knows", "2020-01-01T00:00:00.000000Z")];
+    let (runtime, _, log) =
+        scripted_at(None, PodSettings::default(), move |asked| match asked.is(Method::GET, "/leases") {
+            true => Reply::Json(200, list("LeaseList", &leases)),
+            false => asked.usual(),
+        });
+    let error = runtime.reap(false).await.unwrap_err();
+    assert!(error.to_string().contains("does not tell the time"), "{error}");
+    assert_eq!(log.count("DELETE"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_whose_machine_is_wrong_about_the_time_says_at_once_that_it_lives() {
+    let now: Timestamp = "2030-05-01T12:00:00Z".parse().unwrap();
+    let (renewals, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let (runtime, reaper, _) = scripted_at(Some(now), PodSettings::default(), move |asked| {
+        if asked.method == Method::PATCH {
+            renewals.send(asked.body["spec"]["renewTime"].as_str().unwrap().to_owned()).unwrap();
+        }
+        if asked.is(Method::POST, "/pods") {
+            return status(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q");
+        }
+        asked.usual()
+    });
+    runtime.start(request()).await.unwrap_err();
+    let first = tokio::time::timeout(Duration::from_secs(5), seen.recv()).await.unwrap().unwrap();
+    assert!(first.starts_with("2030-05-01T12:00:0"), "{first}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_never_answered_is_asked_for_again() {
+    let (mut created, mut lists) = (None, 0);
+    let settings = PodSettings { start_timeout: Duration::from_secs(300), ..PodSettings::default() };
+    let (runtime, reaper, _) = scripted_with(settings, move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.is(Method::GET, "/pods") {
+            lists += 1;
+            // A connection that is open and dead.
+            let Some(name) = created.as_ref().filter(|_| lists > 1) else { return Reply::Silence };
+            let ended = pod(name, &json!({"terminated": {"exitCode": 5, "reason": "Error"}}));
+            return Reply::Json(200, list("PodList", &[ended]));
+        }
+        asked.usual()
+    });
+    let began = tokio::time::Instant::now();
+    drop(runtime.start(request()).await.unwrap());
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     assert!(reaper.drain(DRAIN).await);
 }

@@ -9,6 +9,7 @@ pub mod permissions;
 pub mod reap;
 
 mod attach;
+mod clock;
 mod cluster_values;
 pub(crate) mod error;
 mod failure;

@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Resource as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -29,6 +29,9 @@ use crate::capability::container_runtime::RuntimeError;
 const DURATION: Duration = Duration::from_secs(120);
 /// How many times in that period it says so.
 const RENEWALS: u32 = 4;
+
+/// How far the clock of this machine may be from the API server's.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// The session of a runtime, begun when it is first needed.
 pub(super) struct Session {
@@ -91,6 +94,7 @@ impl Session {
             holder,
             duration: self.duration,
             owner: Arc::clone(&owner),
+            is_late: is_late(cluster, &made),
         };
         Ok(Begun {
             cluster: cluster.clone(),
@@ -210,7 +214,7 @@ async fn make(
     holder: &str,
     duration: Duration,
 ) -> Result<Lease, RuntimeError> {
-    let now = MicroTime(Timestamp::now());
+    let now = MicroTime(now(cluster));
     let lease = Lease {
         metadata: labels::of_part(name.to_owned(), session, "session", None),
         spec: Some(LeaseSpec {
@@ -238,6 +242,17 @@ async fn make(
     }
 }
 
+/// What time it is: for the API server, which those go by who ask whether a Lease has run out. Before its first answer, here.
+fn now(cluster: &Cluster) -> Timestamp {
+    cluster.now().unwrap_or_else(|_| Timestamp::now())
+}
+
+/// Whether the time that stands in a Lease is not the API server's.
+fn is_late(cluster: &Cluster, lease: &Lease) -> bool {
+    let written = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+    written.is_some_and(|written| now(cluster).duration_since(written.0).abs() > SKEW)
+}
+
 fn owner(lease: &Lease) -> OwnerReference {
     OwnerReference {
         api_version: Lease::api_version(&()).into_owned(),
@@ -256,6 +271,8 @@ struct Renewal {
     holder: String,
     duration: Duration,
     owner: Arc<Mutex<OwnerReference>>,
+    /// Whether the Lease is to be renewed at once, because the clock of this machine is wrong.
+    is_late: bool,
 }
 
 impl Renewal {
@@ -263,10 +280,12 @@ impl Renewal {
         let api: Api<Lease> = self.cluster.api();
         let mut pauses = tokio::time::interval(self.duration / RENEWALS);
         pauses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        pauses.tick().await;
+        if !self.is_late {
+            pauses.tick().await;
+        }
         loop {
             pauses.tick().await;
-            let renewed = json!({"spec": {"renewTime": MicroTime(Timestamp::now()), "holderIdentity": self.holder}});
+            let renewed = json!({"spec": {"renewTime": MicroTime(now(&self.cluster)), "holderIdentity": self.holder}});
             let params = PatchParams::default();
             let patch = Patch::Merge(renewed);
             let step = Step::new("patch", "leases", &self.name);
