@@ -790,3 +790,44 @@ async fn a_list_that_is_never_answered_is_asked_for_again() {
     assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     assert!(reaper.drain(DRAIN).await);
 }
+
+/// What takes the network away from pods goes with the Lease, and a gateway that finds its Lease gone has another one.
+#[tokio::test(start_paused = true)]
+async fn what_servers_share_belongs_to_the_lease_that_there_is() {
+    let (mut leases, made) = (0, Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&made);
+    let (runtime, reaper, log) = scripted(move |asked| {
+        if asked.is(Method::POST, "/leases") {
+            leases += 1;
+            let mut lease = asked.body.clone();
+            lease["metadata"]["uid"] = json!(format!("uid-{leases}"));
+            return Reply::Json(201, lease);
+        }
+        if asked.method == Method::PATCH && leases == 1 {
+            return status(404, "NotFound", "leases \"mcp-s-session\" not found");
+        }
+        if asked.is(Method::POST, "/networkpolicies") {
+            let metadata = &asked.body["metadata"];
+            let owner = metadata["ownerReferences"][0]["uid"].as_str().unwrap().to_owned();
+            seen.lock().unwrap().push((metadata["name"].as_str().unwrap().to_owned(), owner));
+        }
+        if asked.is(Method::POST, "/pods") {
+            return status(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q");
+        }
+        asked.usual()
+    });
+    let mut request = request();
+    request.spec.network = Network::None;
+    runtime.start(request.clone()).await.unwrap_err();
+    runtime.start(request.clone()).await.unwrap_err();
+    assert_eq!(made.lock().unwrap().len(), 1);
+    // Its renewal finds that the Lease is gone.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    runtime.start(request).await.unwrap_err();
+    let policies = made.lock().unwrap().clone();
+    assert_eq!(policies.iter().map(|(_, owner)| owner.as_str()).collect::<Vec<_>>(), ["uid-1", "uid-2"]);
+    assert_ne!(policies[0].0, policies[1].0, "one that is still being deleted is not taken for the new one");
+    assert!(reaper.drain(DRAIN).await);
+    runtime.end().await;
+    assert_eq!(log.count(&format!("/networkpolicies/{}", policies[1].0)), 1);
+}

@@ -150,9 +150,13 @@ pub fn check(request: &Request, settings: &PodSettings) -> Result<(), RuntimeErr
     render(request, settings, "default").map(drop)
 }
 
-/// The metadata of the policy that takes the network away.
+/// The metadata of the policy that takes the network away. In a plan it has no owner.
 pub(super) fn policy_metadata(session: &str, owner: Option<OwnerReference>) -> ObjectMeta {
-    labels::of_part(super::names::of_session(session, "no-network"), session, "no-network", owner)
+    let name = match &owner {
+        Some(owner) => super::names::of_owner(session, &owner.uid, "no-network"),
+        None => super::names::of_session(session, "no-network"),
+    };
+    labels::of_part(name, session, "no-network", owner)
 }
 
 /// After how many seconds the cluster ends a pod.

@@ -124,7 +124,7 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
         let variables = request.spec.environment.iter().map(|(name, _)| name.as_str());
         match backend.shells.fits(image, variables) {
             true => Ok(Means::Shell),
-            false => backend.session.runner(cluster).await.map(|name| Means::Program(name.to_owned())),
+            false => backend.session.runner(cluster).await.map(Means::Program),
         }
     };
     let inspection = backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets);

@@ -38,8 +38,29 @@ pub(super) struct Session {
     id: String,
     duration: Duration,
     begun: OnceCell<Begun>,
-    no_network: OnceCell<()>,
-    runner: OnceCell<String>,
+    no_network: Shared,
+    runner: Shared,
+}
+
+/// An object that the servers of a session share: the name of the one that there is. It is made before it is first used, and
+/// anew when the session has another Lease, because it went with the old one.
+#[derive(Default)]
+struct Shared(tokio::sync::Mutex<Option<String>>);
+
+impl Shared {
+    /// Makes sure that the object of this name is there.
+    async fn ensure(
+        &self,
+        name: &str,
+        make: impl Future<Output = Result<(), RuntimeError>>,
+    ) -> Result<(), RuntimeError> {
+        let mut there = self.0.lock().await;
+        if there.as_deref() != Some(name) {
+            make.await?;
+            *there = Some(name.to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// A session that has its Lease.
@@ -53,7 +74,7 @@ struct Begun {
 
 impl Session {
     pub(super) fn new(id: String) -> Self {
-        let (no_network, runner) = (OnceCell::new(), OnceCell::new());
+        let (no_network, runner) = (Shared::default(), Shared::default());
         Self { id, duration: DURATION, begun: OnceCell::new(), no_network, runner }
     }
 
@@ -108,8 +129,9 @@ impl Session {
     /// Makes sure that the policy is there that takes the network from pods that shall have none. It is made before the
     /// first of them.
     pub(super) async fn no_network(&self, cluster: &Cluster) -> Result<(), RuntimeError> {
-        let make = || async {
-            let metadata = objects::policy_metadata(&self.id, Some(self.owner(cluster).await?));
+        let metadata = objects::policy_metadata(&self.id, Some(self.owner(cluster).await?));
+        let name = metadata.name.clone().unwrap_or_default();
+        let make = async {
             let policy = pod::no_network(metadata, &self.id);
             create(cluster, "networkpolicies", &policy).await?;
             tracing::warn!(
@@ -118,14 +140,14 @@ impl Session {
             );
             Ok(())
         };
-        self.no_network.get_or_try_init(make).await.copied()
+        self.no_network.ensure(&name, make).await
     }
 
     /// The name of the `ConfigMap` with the programs that start tools.
-    pub(super) async fn runner(&self, cluster: &Cluster) -> Result<&str, RuntimeError> {
-        let make = || async {
-            let owner = self.owner(cluster).await?;
-            let name = names::of_session(&self.id, "runner");
+    pub(super) async fn runner(&self, cluster: &Cluster) -> Result<String, RuntimeError> {
+        let owner = self.owner(cluster).await?;
+        let name = names::of_owner(&self.id, &owner.uid, "runner");
+        let make = async {
             let programs = runner::PROGRAMS.iter();
             let map = ConfigMap {
                 metadata: labels::of_part(name.clone(), &self.id, "runner", Some(owner)),
@@ -137,10 +159,10 @@ impl Session {
                 ),
                 ..ConfigMap::default()
             };
-            create(cluster, "configmaps", &map).await?;
-            Ok::<_, RuntimeError>(name)
+            create(cluster, "configmaps", &map).await
         };
-        Ok(self.runner.get_or_try_init(make).await?.as_str())
+        self.runner.ensure(&name, make).await?;
+        Ok(name)
     }
 
     /// Deletes what the servers shared, and the Lease; the cluster deletes whatever it still owns.
@@ -150,13 +172,13 @@ impl Session {
         begun.pods.stop();
         let cluster = &begun.cluster;
         let policy = async {
-            if self.no_network.initialized() {
-                delete::<NetworkPolicy>(cluster, &names::of_session(&self.id, "no-network")).await;
+            if let Some(name) = self.no_network.0.lock().await.take() {
+                delete::<NetworkPolicy>(cluster, &name).await;
             }
         };
         let runner = async {
-            if let Some(name) = self.runner.get() {
-                delete::<ConfigMap>(cluster, name).await;
+            if let Some(name) = self.runner.0.lock().await.take() {
+                delete::<ConfigMap>(cluster, &name).await;
             }
         };
         tokio::join!(policy, runner);
@@ -164,7 +186,7 @@ impl Session {
     }
 }
 
-/// Creates an object whose name is the session's own: if it is there, an earlier attempt made it.
+/// Creates an object whose name is the owner's own: if it is there, an earlier attempt made it.
 async fn create<K>(cluster: &Cluster, resource: &'static str, object: &K) -> Result<(), RuntimeError>
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
