@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use provisioning_core::ContainerSpec;
+use provisioning_core::{ContainerSpec, Segment, Value};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -45,6 +45,28 @@ pub struct Request {
     pub identity: Identity,
     /// What, inside the envelope.
     pub spec: ContainerSpec,
+}
+
+/// No program can be given a null character, wherever it runs: its words end there.
+fn check_words(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    let arguments = spec.command.iter().enumerate().map(|(at, value)| (format!("argument {}", at + 1), value));
+    let variables =
+        spec.environment.iter().map(|(name, value)| (format!("environment variable `{}`", name.escape_debug()), value));
+    match arguments.chain(variables).find(|(_, value)| has_null(value)) {
+        Some((what, _)) => Err(RuntimeError::Invalid(format!(
+            "{what} has a null character, which no program can be given; leave it out"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn has_null(value: &Value) -> bool {
+    value.segments().iter().any(|segment| match segment {
+        Segment::Text(text) => text.contains('\0'),
+        Segment::Private { text, .. } => text.contains('\0'),
+        Segment::Stored { content, .. } => has_null(content),
+        Segment::Secret(_) | Segment::ClusterKey { .. } => false,
+    })
 }
 
 /// Bounds on a container that is run to its end.

@@ -24,7 +24,7 @@ use self::image::Images;
 pub use self::image::is_embedded;
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
-    Streams,
+    Streams, check_words,
 };
 use crate::lease::{Lease, Reaper};
 use crate::sandbox::engine::Engine;
@@ -151,6 +151,7 @@ impl ContainerRuntime for EmbeddedRuntime {
 /// [`RuntimeError::Invalid`] if it does.
 pub fn check(request: &Request) -> Result<(), RuntimeError> {
     let spec = &request.spec;
+    check_words(spec)?;
     let asked = [
         (!spec.volumes.is_empty(), "volumes", "has no files"),
         (spec.user.is_some(), "a user", "has no users"),

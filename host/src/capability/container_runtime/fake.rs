@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
-    Streams,
+    Streams, check_words,
 };
 use crate::lease::{Lease, Reaper};
 use crate::secrets::{SecretStore, SecretText, materialise};
@@ -98,6 +98,7 @@ impl FakeRuntime {
     async fn launch(&self, request: Request) -> Result<Container, RuntimeError> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let behaviour = self.find(&request.spec.image)?;
+        check_words(&request.spec)?;
         let mut arguments = Vec::new();
         for value in &request.spec.command {
             arguments.push(materialise(value, &*self.secrets).await?);

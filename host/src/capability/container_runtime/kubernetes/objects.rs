@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use super::pod::{self, Parts};
 use super::runner::Started;
 use super::{PodSettings, labels, values, volumes};
-use crate::capability::container_runtime::{Request, RuntimeError, docker};
+use crate::capability::container_runtime::{Request, RuntimeError, check_words, docker};
 use crate::secrets::{SecretStore, SecretText, materialise};
 
 /// What the objects of a server are called in a plan.
@@ -52,6 +52,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(name: &'a str, request: &'a Request) -> Result<Self, RuntimeError> {
         docker::create::check_image(&request.spec.image)?;
         let spec = &request.spec;
+        check_words(spec)?;
         let translated = values::translate(name, &spec.environment, &spec.command)?;
         Ok(Self { name, request, translated, volumes: volumes::translate(&spec.volumes)? })
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource as _;
+use provisioning_core::policy::known_text;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 
@@ -19,6 +20,7 @@ use super::attach::{Attached, End, Piece};
 use super::client::QUICK;
 use super::error::{self, Step};
 use super::failure::Ended;
+use super::image::Inspected;
 use super::pod::CONTAINER;
 use super::removal::Ward;
 use super::runner::{Means, Nonce, Reported, Shells, Started};
@@ -120,17 +122,7 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
         tracing::debug!(image, "there is no runner for the cluster's kind of processor");
         return Ok(None);
     };
-    let means = async {
-        let variables = request.spec.environment.iter().map(|(name, _)| name.as_str());
-        match backend.shells.fits(image, variables) {
-            true => Ok(Means::Shell),
-            false => backend.session.runner(cluster).await.map(Means::Program),
-        }
-    };
-    let inspection = backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets);
-    let (inspected, means) = tokio::join!(inspection, means);
-    let means = means?;
-    let inspected = match inspected {
+    let inspected = match backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets).await {
         Ok(inspected) => inspected,
         Err(reason) => {
             tracing::debug!(image, %reason, "the image cannot be looked at, so the cluster starts it as it is");
@@ -142,6 +134,12 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
             "image `{image}` has no entry point and no command; give the tool a `command`"
         )));
     }
+    let given = request.spec.environment.iter().map(|(name, _)| name.as_str());
+    let variables = given.chain(inspected.variables.iter().map(String::as_str));
+    let means = match backend.shells.fits(image, variables, first_word(request, &inspected).as_deref()) {
+        true => Means::Shell,
+        false => Means::Program(backend.session.runner(cluster).await?),
+    };
     Ok(Some(Started {
         means,
         architecture,
@@ -154,6 +152,15 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
         arguments: inspected.arguments.clone(),
         user: inspected.user.clone(),
     }))
+}
+
+/// What the container would begin with, if that can be told.
+fn first_word(request: &Request, inspected: &Inspected) -> Option<String> {
+    match (inspected.entry_point.first(), request.spec.command.first()) {
+        (Some(word), _) => Some(word.clone()),
+        (None, Some(value)) => known_text(value),
+        (None, None) => inspected.arguments.first().cloned(),
+    }
 }
 
 /// Stands for the tool's name where that is not known.
