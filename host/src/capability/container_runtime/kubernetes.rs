@@ -52,6 +52,17 @@ pub struct Place {
     pub namespace: Option<String>,
 }
 
+/// The place in a cluster that a [`Place`] turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address of the API server.
+    pub server: String,
+    /// Who says so: a context of which files, or the service account of the pod that the gateway runs in.
+    pub origin: String,
+    /// The namespace.
+    pub namespace: String,
+}
+
 /// What is the same for all pods of a gateway.
 #[derive(Clone, Debug)]
 pub struct PodSettings {
@@ -155,9 +166,13 @@ impl KubernetesRuntime {
     ///
     /// # Errors
     /// [`RuntimeError::Invalid`] if the kubeconfig is wrong. Whether the cluster answers is not found out.
-    pub async fn place(&self) -> Result<(String, String), RuntimeError> {
+    pub async fn place(&self) -> Result<Address, RuntimeError> {
         let cluster = self.backend.connection.cluster().await?;
-        Ok((cluster.server().to_owned(), cluster.namespace().to_owned()))
+        Ok(Address {
+            server: cluster.server().to_owned(),
+            origin: cluster.origin().to_owned(),
+            namespace: cluster.namespace().to_owned(),
+        })
     }
 
     /// How many requests were sent to the API server so far.

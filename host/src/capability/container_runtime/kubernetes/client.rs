@@ -87,7 +87,13 @@ impl Connection {
     pub fn over(client: kube::Client, namespace: &str) -> Self {
         let connection = Self::new(Place::default(), Surroundings::default());
         let clock = connection.observer.clock.clone();
-        let cluster = Cluster { client, namespace: namespace.to_owned(), server: "the given client".into(), clock };
+        let cluster = Cluster {
+            client,
+            namespace: namespace.to_owned(),
+            server: "the given client".into(),
+            origin: "".into(),
+            clock,
+        };
         Self { cluster: OnceCell::new_with(Some(cluster)), ..connection }
     }
 
@@ -101,7 +107,13 @@ impl Connection {
         let connection = Self::new(Place::default(), Surroundings::default());
         let client = kube::Client::new(connection.observer.layer(service), namespace);
         let clock = connection.observer.clock.clone();
-        let cluster = Cluster { client, namespace: namespace.to_owned(), server: "the given service".into(), clock };
+        let cluster = Cluster {
+            client,
+            namespace: namespace.to_owned(),
+            server: "the given service".into(),
+            origin: "".into(),
+            clock,
+        };
         Self { cluster: OnceCell::new_with(Some(cluster)), ..connection }
     }
 
@@ -148,8 +160,11 @@ impl Connection {
             }
         };
         match built {
-            Ok(client) => Ok(Cluster { client, namespace, server: server.into(), clock: self.observer.clock.clone() }),
-            Err(error) => Err(error::of_credentials(&error, &loaded.origin)),
+            Ok(client) => {
+                let clock = self.observer.clock.clone();
+                Ok(Cluster { client, namespace, server: server.into(), origin: loaded.origin.into(), clock })
+            }
+            Err(error) => Err(error::of_credentials(&error, &loaded.files)),
         }
     }
 }
@@ -160,6 +175,7 @@ pub struct Cluster {
     client: kube::Client,
     namespace: String,
     server: Arc<str>,
+    origin: Arc<str>,
     clock: Clock,
 }
 
@@ -181,6 +197,11 @@ impl Cluster {
     /// The address of the API server.
     pub(super) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Who says that this is the cluster: a context of a kubeconfig, or the service account.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// What time it is for the API server.
@@ -228,6 +249,9 @@ impl Cluster {
 /// A configuration, and what it came from.
 struct Loaded {
     config: Config,
+    /// The files.
+    files: String,
+    /// The context in them.
     origin: String,
 }
 
@@ -237,13 +261,14 @@ async fn load(place: &Place, surroundings: &Surroundings) -> Result<Loaded, Runt
             let config = Config::incluster().map_err(|error| {
                 RuntimeError::Invalid(format!("the service account of this pod cannot be used: {error}"))
             })?;
-            return Ok(Loaded { config, origin: "the service account of this pod".to_owned() });
+            let origin = "the service account of this pod".to_owned();
+            return Ok(Loaded { config, files: origin.clone(), origin });
         }
         return Err(RuntimeError::Invalid(
             "there is no kubeconfig; give `--kubeconfig FILE`, set `KUBECONFIG`, or write `~/.kube/config`".to_owned(),
         ));
     };
-    let origin = files.iter().map(|file| format!("`{}`", file.display())).collect::<Vec<_>>().join(", ");
+    let named = files.iter().map(|file| format!("`{}`", file.display())).collect::<Vec<_>>().join(", ");
     let mut merged = Kubeconfig::default();
     for file in &files {
         let wrong = |error: &KubeconfigError| fault(&format!("`{}`", file.display()), error, &Kubeconfig::default());
@@ -253,12 +278,13 @@ async fn load(place: &Place, surroundings: &Surroundings) -> Result<Loaded, Runt
     let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
     let mut config = Config::from_custom_kubeconfig(merged.clone(), &options)
         .await
-        .map_err(|error| fault(&origin, &error, &merged))?;
+        .map_err(|error| fault(&named, &error, &merged))?;
     // Plugins may only ask where there is somebody to answer; standard input is the protocol's.
     if let Some(exec) = &mut config.auth_info.exec {
         exec.interactive_mode = Some(kube::config::ExecInteractiveMode::Never);
     }
-    Ok(Loaded { config, origin })
+    let context = place.context.as_ref().or(merged.current_context.as_ref()).map_or("", String::as_str);
+    Ok(Loaded { config, origin: format!("context `{}` of {named}", one_line(context, 200)), files: named })
 }
 
 /// The kubeconfig files to read; none if there are none. A file of `KUBECONFIG` that is not there is left out, as kubectl
