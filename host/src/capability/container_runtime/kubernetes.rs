@@ -113,6 +113,7 @@ struct Backend {
     images: image::Images,
     runner: runner::Choice,
     shells: runner::Shells,
+    by_log: run::ByLog,
     /// Whether the cluster keeps standard output and error apart in its logs, once that is known.
     split_logs: OnceLock<bool>,
 }
@@ -147,6 +148,7 @@ impl KubernetesRuntime {
             session: session::Session::new(session),
             runner: runner::Choice::default(),
             shells: runner::Shells::default(),
+            by_log: run::ByLog::default(),
             split_logs: OnceLock::new(),
         };
         Self { backend: Arc::new(backend) }

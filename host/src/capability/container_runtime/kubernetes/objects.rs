@@ -43,6 +43,7 @@ pub(super) struct Manner<'a> {
     pub(super) settings: &'a PodSettings,
     pub(super) owner: Option<OwnerReference>,
     pub(super) started: Option<Started>,
+    pub(super) user: Option<String>,
     pub(super) stdin: bool,
     pub(super) deadline: Option<i64>,
 }
@@ -68,7 +69,7 @@ impl<'a> Draft<'a> {
 
     /// The objects.
     pub(super) fn objects(self, contents: &Contents, manner: Manner<'_>) -> Result<Objects, RuntimeError> {
-        let Manner { settings, owner, started, stdin, deadline } = manner;
+        let Manner { settings, owner, started, user, stdin, deadline } = manner;
         let metadata = || labels::of_server(self.name, &self.request.identity, owner.clone());
         let of = |kind: ObjectKind| {
             contents
@@ -96,7 +97,7 @@ impl<'a> Draft<'a> {
         let claims = std::mem::take(&mut volumes.claims);
         let translated = self.translated;
         let owner = owner.clone();
-        let parts = Parts { name: self.name, settings, owner, translated, volumes, started, stdin, deadline };
+        let parts = Parts { name: self.name, settings, owner, translated, volumes, started, user, stdin, deadline };
         Ok(Objects { pod: pod::pod(self.request, parts)?, secret, config_map, claims })
     }
 }
@@ -112,7 +113,7 @@ pub fn render(request: &Request, settings: &PodSettings, namespace: &str) -> Res
     let stored = &draft.translated.stored;
     let contents = Contents(stored.iter().map(|(place, value)| (place.clone(), named(value))).collect());
     let deadline = deadline(settings);
-    let manner = Manner { settings, owner: None, started: None, stdin: true, deadline };
+    let manner = Manner { settings, owner: None, started: None, user: None, stdin: true, deadline };
     let Objects { pod, secret, config_map, claims } = draft.objects(&contents, manner)?;
     let session = &request.identity.session;
     let mut rendered = Vec::new();

@@ -4,8 +4,9 @@
 //! needs to know what the image runs. Where its registry cannot be asked, or no runner fits the nodes, the cluster starts
 //! the image as it is, and the output comes from the log of the pod; most clusters do not keep the streams apart there.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::AsyncReadExt as _;
@@ -36,6 +37,8 @@ const KILLED: i64 = 137;
 const WHY: Duration = Duration::from_secs(5);
 /// How much longer than a tool the cluster lets its pod live, for pulling its image.
 const SPARE: Duration = Duration::from_secs(20 * 60);
+/// How many images are remembered.
+const IMAGES: usize = 1000;
 /// What the scheduler says of nodes of the wrong kind.
 const WRONG_NODES: &str = "node affinity/selector";
 
@@ -56,7 +59,7 @@ pub(super) async fn run(
             };
             let means = started.as_ref().map(|started| (started.means.clone(), started.architecture));
             let stdin = started.is_some() || !input.is_empty();
-            let how = How { started, stdin, deadline: Some(deadline(&backend, limits.time)) };
+            let how = How { started, user: None, stdin, deadline: Some(deadline(&backend, limits.time)) };
             let Made { lease, ward, mut followed } =
                 match start::create(&backend, &request, how, &|| answer.is_closed()).await {
                     Ok(made) => made,
@@ -100,6 +103,22 @@ pub(super) async fn run(
     outcome.await.unwrap_or_else(|_| Err(abandoned()))
 }
 
+/// The images whose tools are started by the cluster as they are, which is said once of each.
+#[derive(Default)]
+pub(super) struct ByLog(Mutex<HashSet<String>>);
+
+impl ByLog {
+    fn warn(&self, image: &str, reason: &str) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < IMAGES && told.insert(image.to_owned()) {
+            tracing::warn!(
+                image,
+                "the output of tools comes from the logs of their pods, later than it could: {reason}"
+            );
+        }
+    }
+}
+
 /// What took too long.
 fn of(request: &Request) -> String {
     match &request.identity.tool {
@@ -119,13 +138,13 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
     let image = &request.spec.image;
     let cluster = backend.cluster().await?;
     let Some(architecture) = backend.runner.now(&backend.settings.node_selector) else {
-        tracing::debug!(image, "there is no runner for the cluster's kind of processor");
+        backend.by_log.warn(image, "this gateway was built without a program for the nodes' kind of processor");
         return Ok(None);
     };
     let inspected = match backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets).await {
         Ok(inspected) => inspected,
         Err(reason) => {
-            tracing::debug!(image, %reason, "the image cannot be looked at, so the cluster starts it as it is");
+            backend.by_log.warn(image, &format!("what the image runs cannot be found out: {reason}"));
             return Ok(None);
         }
     };
@@ -284,8 +303,8 @@ async fn logged(backend: &Backend, ward: &Ward, limit: usize) -> Result<(Capture
             Err(error) if matches!(error::status(&error), Some(400 | 422)) => {
                 if backend.split_logs.set(false).is_ok() {
                     tracing::warn!(
-                        "the registry of a tool's image cannot be asked what the image runs, and this cluster does not keep \
-                         standard output and error apart in its logs: both come as standard output"
+                        "this cluster does not keep standard output and error apart in its logs (`PodLogsQuerySplitStreams`): of \
+                         tools whose output comes from there, both come as standard output"
                     );
                 }
             }

@@ -20,12 +20,12 @@ use super::attach::{self, Attached};
 use super::client::{Cluster, QUICK};
 use super::error::{self, MESSAGE, Step};
 use super::failure::{self, Ended, State};
-use super::names;
 use super::objects::{self, Draft, Manner, Objects};
 use super::removal::{Birth, Kind, Ward};
 use super::runner::Started;
 use super::streams::{self, Subject};
 use super::watch::{self, Followed, Sight};
+use super::{names, pod};
 use crate::capability::container_runtime::{Request, Running, RuntimeError};
 use crate::lease::Lease;
 
@@ -65,8 +65,7 @@ pub(super) async fn start(backend: Arc<Backend>, request: Request) -> Result<Run
     let reaper = backend.reaper.clone();
     drop(reaper.spawn(async move {
         let mut answer = answer;
-        let how = How { started: None, stdin: true, deadline: objects::deadline(&backend.settings) };
-        let started = match create(&backend, &request, how, &|| answer.is_closed()).await {
+        let started = match make(&backend, &request, &|| answer.is_closed()).await {
             Ok(made) => tokio::select! {
                 started = finish(made, &request, backend.settings.start_timeout) => started,
                 // Nobody waits any more: what was made is dropped with the work.
@@ -78,6 +77,39 @@ pub(super) async fn start(backend: Arc<Backend>, request: Request) -> Result<Run
         let _ = answer.send(started);
     }));
     outcome.await.unwrap_or_else(|_| Err(abandoned()))
+}
+
+/// Creates a server's objects. Where the namespace wants to be told that a pod does not run as root, and the image says so by
+/// the number of its user, the pod says it too; that costs a look at the image only where it is wanted.
+async fn make(
+    backend: &Backend,
+    request: &Request,
+    is_abandoned: &(dyn Fn() -> bool + Send + Sync),
+) -> Result<Made, RuntimeError> {
+    let deadline = objects::deadline(&backend.settings);
+    let how = |user| How { started: None, user, stdin: true, deadline };
+    let refused = match create(backend, request, how(None), is_abandoned).await {
+        Err(RuntimeError::Denied(refused)) if error::wants_user(&refused) && request.spec.user.is_none() => refused,
+        other => return other,
+    };
+    let cluster = backend.cluster().await?;
+    let Some(architecture) = backend.runner.now(&backend.settings.node_selector) else {
+        return Err(RuntimeError::Denied(refused));
+    };
+    let image = &request.spec.image;
+    let inspected = backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets).await;
+    let why = match inspected {
+        Ok(inspected) if pod::is_number_of_somebody(&inspected.user) => {
+            return create(backend, request, how(Some(inspected.user.clone())), is_abandoned).await;
+        }
+        Ok(inspected) if inspected.user.is_empty() => "the image says that it runs as root".to_owned(),
+        Ok(inspected) => format!(
+            "the image's own user is `{}`, and a cluster only knows numbers",
+            one_line(&inspected.user, MESSAGE)
+        ),
+        Err(reason) => format!("the image's own user cannot be found out: {reason}"),
+    };
+    Err(RuntimeError::Denied(format!("{refused} ({why})")))
 }
 
 /// Waits for a server that was asked for.
@@ -96,6 +128,8 @@ async fn finish(mut made: Made, request: &Request, limit: Duration) -> Result<Ru
 /// How a pod is to be made.
 pub(super) struct How {
     pub(super) started: Option<Started>,
+    /// The image's user, for a pod that must say who it runs as.
+    pub(super) user: Option<String>,
     pub(super) stdin: bool,
     pub(super) deadline: Option<i64>,
 }
@@ -139,8 +173,8 @@ pub(super) async fn create(
     let cluster = backend.cluster().await?;
     let (contents, owner) = tokio::join!(draft.contents(backend.secrets.as_ref()), backend.session.owner(cluster));
     let (contents, owner) = (contents?, Some(owner?));
-    let How { started, stdin, deadline } = how;
-    let manner = Manner { settings: &backend.settings, owner, started, stdin, deadline };
+    let How { started, user, stdin, deadline } = how;
+    let manner = Manner { settings: &backend.settings, owner, started, user, stdin, deadline };
     let Objects { pod, secret, config_map, claims } = draft.objects(&contents, manner)?;
     drop(contents);
     let ward = Ward::new(cluster.clone(), name.clone());
