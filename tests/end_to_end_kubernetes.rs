@@ -491,7 +491,15 @@ async fn a_dry_run_asks_the_cluster_what_it_has_and_what_the_gateway_may_do() {
     dry_run.extend(cluster.flags(&setup, HERE, CLUSTER));
     let output = setup.run(&dry_run).await;
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(plan.contains("runs in a pod in namespace") && plan.contains("mcp-test/time:1"), "{plan}");
+    let namespace = &cluster.namespace;
+    assert!(plan.contains(&format!("runs in a pod in namespace `{namespace}`")), "{plan}");
+    assert!(plan.contains("mcp-test/time:1"), "{plan}");
+    for words in
+        ["cluster https://", "  from      context `", &format!("  namespace {namespace}"), "  may       create leases"]
+    {
+        assert!(plan.contains(words), "{words}: {plan}");
+    }
+    assert!(!plan.contains("  may not"), "{plan}");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!error.contains("the gateway may not"), "an administrator may do everything: {error}");
     assert!(cluster.pods().await.is_empty());

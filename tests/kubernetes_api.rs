@@ -21,6 +21,7 @@ use docker_mcp::capability::container_runtime::kubernetes::{KubernetesRuntime, P
 use docker_mcp::capability::container_runtime::{ContainerRuntime, Request, RuntimeError};
 use docker_mcp::lease::Reaper;
 use http::{Method, Response};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use provisioning_core::value::ObjectKind;
 use provisioning_core::{Network, Segment, Value};
@@ -110,8 +111,31 @@ fn scripted(answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> (Kubernetes
 
 fn scripted_with(
     settings: PodSettings,
+    answer: impl FnMut(&Asked) -> Reply + Send + 'static,
+) -> (KubernetesRuntime, Reaper, Log) {
+    scripted_at(Some(Timestamp::now()), settings, answer)
+}
+
+/// As [`scripted_with`], where it is this time.
+fn scripted_at(
+    time: Option<Timestamp>,
+    settings: PodSettings,
     mut answer: impl FnMut(&Asked) -> Reply + Send + 'static,
 ) -> (KubernetesRuntime, Reaper, Log) {
+    let began = tokio::time::Instant::now();
+    let date = move || {
+        let now = time? + SignedDuration::try_from(began.elapsed()).unwrap();
+        Some(now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+    };
+    let dated = move |body: Vec<u8>| {
+        let response = Response::builder();
+        match date() {
+            Some(date) => response.header("date", date),
+            None => response,
+        }
+        .body(Body::from(body))
+        .unwrap()
+    };
     let (service, mut handle) = tower_test::mock::pair::<http::Request<Body>, Response<Body>>();
     let log = Log::default();
     let seen = log.clone();
@@ -125,19 +149,20 @@ fn scripted_with(
             seen.0.lock().unwrap().push(format!("{} {}?{}", asked.method, asked.path, asked.query));
             match answer(&asked) {
                 Reply::Json(code, body) => {
-                    let body = Body::from(body.to_string().into_bytes());
-                    respond.send_response(Response::builder().status(code).body(body).unwrap());
+                    let mut response = dated(body.to_string().into_bytes());
+                    *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+                    respond.send_response(response);
                 }
                 Reply::Lines(lines) => {
                     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-                    respond.send_response(Response::new(Body::from(text.into_bytes())));
+                    respond.send_response(dated(text.into_bytes()));
                 }
                 Reply::Silence => held.push(respond),
                 Reply::Broken => respond.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
             }
         }
     });
-    let connection = Connection::over(kube::Client::new(service, "ns"), "ns");
+    let connection = Connection::to(service, "ns");
     let reaper = Reaper::new();
     let runtime = KubernetesRuntime::on(connection, settings, Arc::new(OneSecret), reaper.clone(), "s".to_owned());
     (runtime, reaper, log)
@@ -392,7 +417,10 @@ async fn a_pod_that_never_runs_is_given_up_with_what_the_events_say() {
         }
     });
     let error = runtime.start(request()).await.unwrap_err();
-    assert!(matches!(&error, RuntimeError::TimedOut { what, seconds: 10 } if what.contains("is not bound")), "{error}");
+    assert!(
+        matches!(&error, RuntimeError::TimedOut { what, seconds: 10, .. } if what.contains("is not bound")),
+        "{error}"
+    );
     assert!(reaper.drain(DRAIN).await);
 }
 
@@ -544,4 +572,262 @@ async fn an_api_server_that_throttles_is_asked_again() {
     let report = contract::within(runtime.reap(false)).await.unwrap();
     assert!(report.dead.is_empty() && report.alive.is_empty());
     assert_eq!(contract::within(served).await.unwrap(), 4);
+}
+
+/// An API server that shows a pod of this state, and then these events; when all that has been waited for is over, the
+/// container ends with exit code 5. `ends` is after how long that is, in seconds.
+fn slow(condition: Json, events: Vec<Json>, ends: u64, settings: PodSettings) -> (KubernetesRuntime, Reaper, Log) {
+    let (mut created, mut told, mut is_told, began) = (None, false, false, tokio::time::Instant::now());
+    scripted_with(settings, move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.is_watch() && asked.path.ends_with("/events") {
+            return match std::mem::replace(&mut told, true) {
+                false => Reply::Lines(events.clone()),
+                true => Reply::Silence,
+            };
+        }
+        let Some(name) = &created else { return if asked.is_watch() { Reply::Broken } else { asked.usual() } };
+        let mut shown = pod(name, &json!({"terminated": {"exitCode": 5, "reason": "Error"}}));
+        if began.elapsed() < Duration::from_secs(ends) {
+            shown["status"] = condition.clone();
+        }
+        let is_over = began.elapsed() >= Duration::from_secs(ends);
+        match asked.path.ends_with("/pods") && asked.method == Method::GET {
+            // It breaks again and again, so that it is asked anew.
+            true if asked.is_watch() && !is_over => Reply::Broken,
+            true if asked.is_watch() && std::mem::replace(&mut is_told, true) => Reply::Silence,
+            true if asked.is_watch() => Reply::Lines(vec![json!({"type": "MODIFIED", "object": shown})]),
+            true => Reply::Json(200, list("PodList", &[shown])),
+            false => asked.usual(),
+        }
+    })
+}
+
+fn event(kind: &str, reason: &str, message: &str) -> Json {
+    json!({"type": "ADDED", "object": {
+        "kind": "Event", "apiVersion": "v1", "metadata": {"name": "e", "namespace": "ns"},
+        "involvedObject": {"kind": "Pod", "name": "mcp-x"}, "type": kind, "reason": reason, "message": message
+    }})
+}
+
+fn creating() -> Json {
+    let state = json!({"waiting": {"reason": "ContainerCreating"}});
+    json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [
+        {"name": "server", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state}
+    ]})
+}
+
+fn unschedulable() -> Json {
+    json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient memory"
+    }]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_may_take_longer_than_a_start_and_the_one_who_waits_is_told_how_long() {
+    let began = tokio::time::Instant::now();
+    let events = vec![event("Normal", "Pulling", "Pulling image")];
+    let (runtime, reaper, _) = slow(creating(), events, 400, PodSettings::default());
+    let limit = runtime.start_limit("example/x:1", Duration::from_secs(10));
+    let mut running = tokio::time::timeout(limit, runtime.start(request())).await.unwrap().unwrap();
+    let mut output = Vec::new();
+    running.streams.stdout.read_to_end(&mut output).await.unwrap();
+    assert_eq!(running.streams.stderr.lines(), ["the container ended with exit code 5"]);
+    assert!(began.elapsed() >= Duration::from_secs(400));
+    drop(running);
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_never_ends_is_given_up_with_what_was_waited_for_and_what_to_do() {
+    let events = vec![event("Normal", "Pulling", "Pulling image")];
+    let (runtime, reaper, _) = slow(creating(), events, 86400, PodSettings::default());
+    let limit = runtime.start_limit("example/x:1", Duration::from_secs(10));
+    let error = tokio::time::timeout(limit, runtime.start(request())).await.unwrap().unwrap_err();
+    assert!(matches!(error, RuntimeError::TimedOut { seconds: 900.., .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("pulling its image") && text.contains("how the nodes reach the registry"), "{text}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_the_cluster_makes_is_waited_for() {
+    let events = vec![
+        event("Warning", "FailedScheduling", "0/1 nodes: Insufficient memory"),
+        event("Normal", "TriggeredScaleUp", "pod triggered scale-up: [{workers 1->2}]"),
+    ];
+    let (runtime, reaper, _) = slow(unschedulable(), events, 200, PodSettings::default());
+    let running = runtime.start(request()).await.unwrap();
+    drop(running);
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_no_node_has_room_for_is_given_up_at_once_unless_there_is_time_for_a_new_node() {
+    let began = tokio::time::Instant::now();
+    let (runtime, reaper, _) = slow(unschedulable(), Vec::new(), 86400, PodSettings::default());
+    let error = runtime.start(request()).await.unwrap_err();
+    let RuntimeError::Unavailable(text) = &error else { panic!("{error}") };
+    assert!(text.contains("Insufficient memory") && text.contains("raise `--max-server-startup-timeout`"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(reaper.drain(DRAIN).await);
+    let patient = PodSettings { start_timeout: Duration::from_secs(120), ..PodSettings::default() };
+    let (runtime, reaper, _) = slow(unschedulable(), Vec::new(), 60, patient);
+    drop(runtime.start(request()).await.unwrap());
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_must_not_read_events_says_so_when_it_gives_up() {
+    let state = creating();
+    let mut created = None;
+    let (runtime, reaper, _) = scripted(move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.path.ends_with("/events") {
+            return status(403, "Forbidden", "events is forbidden: User \"u\" cannot watch resource \"events\"");
+        }
+        match &created {
+            Some(name) if asked.is(Method::GET, "/pods") => {
+                let mut shown = pod(name, &json!({}));
+                shown["status"] = state.clone();
+                Reply::Json(200, list("PodList", &[shown]))
+            }
+            None if asked.is_watch() => Reply::Broken,
+            _ => asked.usual(),
+        }
+    });
+    let error = runtime.start(request()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::TimedOut { advice, .. } if advice.contains("`events`")), "{error}");
+    assert!(error.to_string().contains("waiting for its image and its container"), "{error}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+/// A lease that was renewed then, of a gateway whose machine was right about the time.
+fn lease_of(session: &str, renewed: &str) -> Json {
+    json!({
+        "metadata": {
+            "name": format!("mcp-{session}-session"), "uid": session, "resourceVersion": "7",
+            "creationTimestamp": "2030-01-01T00:00:00Z", "labels": {"mcp-gateway.docker.com/session": session}
+        },
+        "spec": {"leaseDurationSeconds": 120, "renewTime": renewed}
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_a_session_lives_is_judged_by_the_clock_of_the_api_server() {
+    // This machine's clock is years behind.
+    let now = "2030-05-01T12:00:00Z".parse().unwrap();
+    let leases = [lease_of("alive", "2030-05-01T11:59:00.000000Z"), lease_of("dead", "2030-05-01T11:57:00.000000Z")];
+    let (runtime, _, log) =
+        scripted_at(Some(now), PodSettings::default(), move |asked| match asked.is(Method::GET, "/leases") {
+            true => Reply::Json(200, list("LeaseList", &leases)),
+            false => asked.usual(),
+        });
+    let report = runtime.reap(false).await.unwrap();
+    let dead: Vec<_> = report.dead.iter().map(|session| session.session.as_str()).collect();
+    assert_eq!((dead, report.alive), (vec!["dead"], vec!["alive".to_owned()]));
+    assert_eq!(log.count("DELETE"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_clock_that_both_see_nothing_is_taken_for_dead() {
+    let leases = [lease_of("who-knows", "2020-01-01T00:00:00.000000Z")];
+    let (runtime, _, log) =
+        scripted_at(None, PodSettings::default(), move |asked| match asked.is(Method::GET, "/leases") {
+            true => Reply::Json(200, list("LeaseList", &leases)),
+            false => asked.usual(),
+        });
+    let error = runtime.reap(false).await.unwrap_err();
+    assert!(error.to_string().contains("does not tell the time"), "{error}");
+    assert_eq!(log.count("DELETE"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_whose_machine_is_wrong_about_the_time_says_at_once_that_it_lives() {
+    let now: Timestamp = "2030-05-01T12:00:00Z".parse().unwrap();
+    let (renewals, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let (runtime, reaper, _) = scripted_at(Some(now), PodSettings::default(), move |asked| {
+        if asked.method == Method::PATCH {
+            renewals.send(asked.body["spec"]["renewTime"].as_str().unwrap().to_owned()).unwrap();
+        }
+        if asked.is(Method::POST, "/pods") {
+            return status(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q");
+        }
+        asked.usual()
+    });
+    runtime.start(request()).await.unwrap_err();
+    let first = tokio::time::timeout(Duration::from_secs(5), seen.recv()).await.unwrap().unwrap();
+    assert!(first.starts_with("2030-05-01T12:00:0"), "{first}");
+    assert!(reaper.drain(DRAIN).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_never_answered_is_asked_for_again() {
+    let (mut created, mut lists) = (None, 0);
+    let settings = PodSettings { start_timeout: Duration::from_secs(300), ..PodSettings::default() };
+    let (runtime, reaper, _) = scripted_with(settings, move |asked| {
+        if asked.is(Method::POST, "/pods") {
+            created = asked.body["metadata"]["name"].as_str().map(str::to_owned);
+            return asked.usual();
+        }
+        if asked.is(Method::GET, "/pods") {
+            lists += 1;
+            // A connection that is open and dead.
+            let Some(name) = created.as_ref().filter(|_| lists > 1) else { return Reply::Silence };
+            let ended = pod(name, &json!({"terminated": {"exitCode": 5, "reason": "Error"}}));
+            return Reply::Json(200, list("PodList", &[ended]));
+        }
+        asked.usual()
+    });
+    let began = tokio::time::Instant::now();
+    drop(runtime.start(request()).await.unwrap());
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
+    assert!(reaper.drain(DRAIN).await);
+}
+
+/// What takes the network away from pods goes with the Lease, and a gateway that finds its Lease gone has another one.
+#[tokio::test(start_paused = true)]
+async fn what_servers_share_belongs_to_the_lease_that_there_is() {
+    let (mut leases, made) = (0, Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&made);
+    let (runtime, reaper, log) = scripted(move |asked| {
+        if asked.is(Method::POST, "/leases") {
+            leases += 1;
+            let mut lease = asked.body.clone();
+            lease["metadata"]["uid"] = json!(format!("uid-{leases}"));
+            return Reply::Json(201, lease);
+        }
+        if asked.method == Method::PATCH && leases == 1 {
+            return status(404, "NotFound", "leases \"mcp-s-session\" not found");
+        }
+        if asked.is(Method::POST, "/networkpolicies") {
+            let metadata = &asked.body["metadata"];
+            let owner = metadata["ownerReferences"][0]["uid"].as_str().unwrap().to_owned();
+            seen.lock().unwrap().push((metadata["name"].as_str().unwrap().to_owned(), owner));
+        }
+        if asked.is(Method::POST, "/pods") {
+            return status(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q");
+        }
+        asked.usual()
+    });
+    let mut request = request();
+    request.spec.network = Network::None;
+    runtime.start(request.clone()).await.unwrap_err();
+    runtime.start(request.clone()).await.unwrap_err();
+    assert_eq!(made.lock().unwrap().len(), 1);
+    // Its renewal finds that the Lease is gone.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    runtime.start(request).await.unwrap_err();
+    let policies = made.lock().unwrap().clone();
+    assert_eq!(policies.iter().map(|(_, owner)| owner.as_str()).collect::<Vec<_>>(), ["uid-1", "uid-2"]);
+    assert_ne!(policies[0].0, policies[1].0, "one that is still being deleted is not taken for the new one");
+    assert!(reaper.drain(DRAIN).await);
+    runtime.end().await;
+    assert_eq!(log.count(&format!("/networkpolicies/{}", policies[1].0)), 1);
 }

@@ -16,6 +16,8 @@ mod contract;
 #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "kubernetes_runtime/in_a_pod.rs"]
+mod in_a_pod;
 #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 #[path = "support/registry.rs"]
 mod registry;
@@ -26,10 +28,10 @@ use std::time::{Duration, Instant};
 use docker_mcp::capability::container_runtime::kubernetes::client::{Connection, Surroundings};
 use docker_mcp::capability::container_runtime::kubernetes::permissions::Wanted;
 use docker_mcp::capability::container_runtime::kubernetes::{KubernetesRuntime, Place, PodSettings};
-use docker_mcp::capability::container_runtime::{ContainerRuntime, Request, RunLimits, RuntimeError};
+use docker_mcp::capability::container_runtime::{Completed, ContainerRuntime, Request, RunLimits, RuntimeError};
 use docker_mcp::lease::Reaper;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, ResourceQuota, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -243,7 +245,67 @@ async fn a_pod_that_pod_security_refuses_says_which_rule_and_what_to_set() {
     let error = within(runtime.start(request(&echo()))).await.unwrap_err();
     assert!(matches!(&error, RuntimeError::Denied(text) if text.contains("runAsNonRoot")), "{error}");
     assert!(error.to_string().contains("numeric `user`"), "{error}");
+    let Some(registry) = cluster::registry().await else { return };
+    cluster.allow_pulls(registry).await;
+    let runtime =
+        cluster.runtime("kube", &reaper, |settings| settings.pull_secrets = vec![cluster::PULL_SECRET.to_owned()]);
+    // What an image says of itself by number is enough, and a name is not.
+    let script = r#"ENTRYPOINT ["/bin/sh","-c","read -r line; id -u"]"#;
+    let named = cluster::image(registry, "named-user", &format!("USER nobody\n{script}")).await;
+    let error = within(runtime.start(request(&Image::new(&named, &[])))).await.unwrap_err().to_string();
+    assert!(error.contains("numeric `user`") && error.contains("own user is `nobody`"), "{error}");
+    let numbered = cluster::image(registry, "numbered-user", &format!("USER 1234\n{script}")).await;
+    let mut running = within(runtime.start(request(&Image::new(&numbered, &[])))).await.unwrap();
+    assert_eq!(exchange(&mut running.streams, "who").await, "1234\n");
+    drop(running);
     expect_nothing_left(&cluster, &reaper).await;
+    runtime.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_needs_too_much_memory_has_its_exit_code_and_a_note() {
+    let Some((subject, cluster)) = cluster::subject().await else { return };
+    let registry = cluster::registry().await.unwrap();
+    let image = cluster::script(registry, "eats-memory", "echo before; tail /dev/zero").await;
+    let mut request = subject.request(&image);
+    request.spec.resources.memory_bytes = 16 << 20;
+    let done = within(subject.runtime.run(request, RunLimits::default())).await.unwrap();
+    assert_eq!((done.exit_code, done.stdout.bytes.as_slice()), (137, b"before\n".as_slice()));
+    assert_eq!(done.note.as_deref(), Some(Completed::OUT_OF_MEMORY));
+    // One that ends itself in the same way has none.
+    let image = cluster::script(registry, "kills-itself", "kill -9 $$").await;
+    let done = within(subject.runtime.run(subject.request(&image), RunLimits::default())).await.unwrap();
+    assert_eq!((done.exit_code, done.note), (137, None));
+    subject.expect_nothing_left().await;
+    drop(cluster);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_no_node_will_have_yet_is_waited_for() {
+    let Some((cluster, _, reaper)) = simple().await else { return };
+    let label = format!("docker-mcp-test/{}", cluster.namespace);
+    let runtime = cluster.runtime("kube", &reaper, |settings| {
+        settings.node_selector = [(label.clone(), "yes".to_owned())].into();
+        settings.start_timeout = Duration::from_secs(120);
+    });
+    let nodes: kube::Api<Node> = kube::Api::all(cluster.client.clone());
+    let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
+    let set = async |value: serde_json::Value| {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {label.as_str(): value}}}));
+        nodes.patch(&node, &PatchParams::default(), &patch).await.unwrap();
+    };
+    let late = async {
+        // Longer than what is not worth waiting for is waited for.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        set(json!("yes")).await;
+    };
+    let (started, ()) = tokio::join!(runtime.start(request(&echo())), late);
+    set(json!(null)).await;
+    let mut running = started.unwrap();
+    assert_eq!(exchange(&mut running.streams, "hello").await, "hello\n");
+    drop(running);
+    expect_nothing_left(&cluster, &reaper).await;
+    runtime.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -616,8 +678,7 @@ async fn a_missing_right_is_named_before_and_when_it_is_needed_and_the_role_is_e
 async fn the_clusters_own_configuration_is_read_and_what_is_missing_is_said_with_the_command() {
     let Some((cluster, runtime, _)) = simple().await else { return };
     let values = runtime.cluster_values("mcp-gateway-config", "mcp-gateway-secrets");
-    let error = values.configuration().await.unwrap_err().to_string();
-    assert!(error.contains("`mcp-gateway-config` does not exist") && error.contains("populate-configmap"), "{error}");
+    assert_eq!(values.configuration().await.unwrap(), None);
     assert_eq!(values.secret_keys().await.unwrap(), None);
     let error = values.secret("a.b").await.unwrap_err().to_string();
     assert!(error.contains("secret `a.b` is not set") && error.contains("populate-secret"), "{error}");
@@ -633,7 +694,7 @@ async fn the_clusters_own_configuration_is_read_and_what_is_missing_is_said_with
         serde_json::from_value(json!({"metadata": {"name": "mcp-gateway-secrets"}, "stringData": {"a.b": "hunter2"}}))
             .unwrap();
     cluster.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
-    assert_eq!(values.configuration().await.unwrap()["s.k"], "v");
+    assert_eq!(values.configuration().await.unwrap().unwrap()["s.k"], "v");
     assert_eq!(values.secret_keys().await.unwrap().unwrap().iter().collect::<Vec<_>>(), ["a.b"]);
     assert_eq!(values.secret("a.b").await.unwrap().expose(), "hunter2");
 }

@@ -106,8 +106,13 @@ async fn tools_give_the_same_bytes_and_exit_codes() {
     let scripts = [
         "echo out; echo err >&2; exit 7",
         "exit 0",
+        "exit 1",
         "exit 255",
         "exit 126",
+        "exit 127",
+        "exit 137",
+        "true",
+        "echo 1; echo 2 >&2; echo 3; echo 4 >&2; printf 5; printf 6 >&2",
         // Binary, without a line end, with bytes that are no text.
         r"printf '\000\001\377\n\r\t'; printf '\377\000' >&2",
         "printf 'no end of line'",
@@ -165,6 +170,13 @@ async fn arguments_are_never_read_by_a_shell() {
         "ünï✓",
         "--",
         "-n",
+        "-",
+        "\u{1b}[31m\u{7f}\u{1}",
+        "\r\n",
+        "=",
+        "a=b",
+        "?[x]",
+        "\u{feff}\u{202e}",
         "#c",
         "!",
         "{a,b}",
@@ -174,6 +186,42 @@ async fn arguments_are_never_read_by_a_shell() {
     same("all odd arguments", &docker, &kubernetes);
     let expected: String = odd.iter().map(|argument| format!("<{argument}>")).collect();
     assert_eq!(String::from_utf8(kubernetes.stdout.bytes).unwrap(), expected);
+    both.end().await;
+}
+
+/// Whatever an image or an entry sets is for the tool, not for what starts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_and_first_words_mean_nothing_to_what_starts_a_tool() {
+    let Some(both) = Both::begin().await else { return };
+    let show = r#"ENTRYPOINT ["/bin/busybox","env"]"#;
+    for (name, instructions) in [
+        ("env-of-shells", "ENV ENV=/bin/busybox\nENV BASH_ENV=/bin/busybox\nENV PS4=x"),
+        ("env-ifs", "ENV IFS=0123456789\nENV OPTIND=7"),
+        ("env-preload", "ENV LD_PRELOAD=/no/such.so"),
+        ("env-path", "ENV PATH=/nowhere"),
+        ("env-options", "ENV SHELLOPTS=xtrace\nENV POSIXLY_CORRECT=1"),
+    ] {
+        let image = both.image(name, &format!("{instructions}\n{show}")).await;
+        let [mut docker, mut kubernetes] = both.run(&image, &[], b"").await;
+        for done in [&mut docker, &mut kubernetes] {
+            let text = String::from_utf8(std::mem::take(&mut done.stdout.bytes)).unwrap();
+            // The name of the machine, and what clusters tell every container of themselves.
+            let is_ours = |line: &&str| !line.starts_with("HOSTNAME=") && !line.starts_with("KUBERNETES_");
+            let mut lines: Vec<&str> = text.lines().filter(is_ours).collect();
+            lines.sort_unstable();
+            done.stdout.bytes = lines.join("\n").into_bytes();
+        }
+        same(instructions, &docker, &kubernetes);
+    }
+    // Without an entry point the first word is the caller's, and a program of that name is looked for.
+    let bare = both.image("bare", "CMD [\"true\"]").await;
+    for (first, expected) in [("-c", 127), ("--", 127), ("-x", 127), ("-", 127)] {
+        let mut done =
+            within(both.kubernetes.run(request(&bare.kubernetes, &[first, "echo no"]), RunLimits::default()))
+                .await
+                .unwrap();
+        assert_eq!((done.exit_code, std::mem::take(&mut done.stdout.bytes)), (expected, Vec::new()), "{first}");
+    }
     both.end().await;
 }
 
@@ -296,7 +344,7 @@ async fn calls_in_the_same_second_do_not_get_in_each_others_way_and_a_cancelled_
     let limits = RunLimits { time: Duration::from_secs(1), ..RunLimits::default() };
     let began = Instant::now();
     let error = within(both.kubernetes.run(request(&shell.kubernetes, &["sleep 600"]), limits)).await.unwrap_err();
-    assert!(matches!(&error, RuntimeError::TimedOut { what, seconds: 1 } if what.contains("`tool`")), "{error}");
+    assert!(matches!(&error, RuntimeError::TimedOut { what, seconds: 1, .. } if what.contains("`tool`")), "{error}");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     both.end().await;
 }

@@ -26,7 +26,7 @@ use docker_mcp::sandbox::component::Source;
 use provisioning_core::{Network, Resources};
 use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
-use world::{ALL, CATALOG, PATIENCE, World, docker, fixture, hostile, mischief, texts};
+use world::{ALL, CATALOG, PATIENCE, TOOL_TIME, World, docker, fixture, hostile, mischief, texts};
 
 #[tokio::test]
 async fn the_built_in_component_asks_for_what_the_entry_declares() {
@@ -64,6 +64,8 @@ async fn an_ephemeral_tool_runs_in_its_own_container_with_the_callers_arguments(
     let command: Vec<String> = spec.command.iter().map(ToString::to_string).collect();
     // The caller's `$TOKEN` stays text; the catalog's becomes the secret.
     assert_eq!(command, ["<argument:text>", "<secret:s.token>"]);
+    // It may run as long as calls may take.
+    assert_eq!(world.runtime.runs()[0].time, TOOL_TIME);
     assert_eq!(world.left().await, 0);
 }
 

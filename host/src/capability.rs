@@ -52,6 +52,8 @@ pub struct Context {
     pub stored_keys: BTreeSet<String>,
     /// The gateway session.
     pub session: String,
+    /// How long containers may take.
+    pub times: Times,
     /// Cancels the operation.
     pub cancel: CancellationToken,
     /// What is left of the guest's allowance.
@@ -64,6 +66,15 @@ pub struct Context {
     pub decision: Option<crate::audit::record::Decision>,
     /// Texts of errors that the guest was not told.
     pub reasons: Reasons,
+}
+
+/// How long containers may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Until one runs, the fetching of images apart.
+    pub start: Duration,
+    /// For one that is run to its end, from start to end.
+    pub run: Duration,
 }
 
 /// How much a guest may still ask for.

@@ -222,3 +222,35 @@ async fn a_lost_connection_to_the_cluster_is_one_clear_error_and_the_next_call_h
     assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
 }
+
+#[tokio::test]
+async fn who_may_nothing_is_told_what_is_missing_before_and_when_it_is_needed() {
+    let Some(cluster) = Cluster::find().await else { return };
+    let setup = Setup::new();
+    let config = std::fs::read_to_string(std::env::var_os("KUBECONFIG").unwrap()).unwrap();
+    let mut config: Value = serde_saphyr::from_str(&config).unwrap();
+    config["users"][0]["user"]["as"] = json!(format!("system:serviceaccount:{}:default", cluster.namespace));
+    let kubeconfig = setup.file("kubeconfig", &config.to_string()).display().to_string();
+    let place = format!("in namespace `{}`", cluster.namespace);
+
+    let mut dry_run = vec!["gateway".to_owned(), "run".to_owned(), "--dry-run".to_owned()];
+    dry_run.extend(setup.selection(&["time", "shell"]));
+    dry_run.extend(cluster.flags(&setup, HERE, HERE));
+    dry_run.extend(["--kubeconfig".to_owned(), kubeconfig.clone()]);
+    let output = setup.run(&dry_run).await;
+    let (plan, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(!output.status.success(), "{plan}{error}");
+    assert!(plan.contains("  may not   create leases, ") && plan.contains(&kubeconfig), "{plan}");
+    for words in [place.as_str(), "create pods", "kind: Role", "resources: [\"leases\"]"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+
+    let gateway = start(&cluster, &setup, &["time", "shell"], (HERE, HERE), &["--kubeconfig", &kubeconfig]).await;
+    for (tool, arguments) in [("get_current_time", json!({"timezone": "UTC"})), ("words", json!({}))] {
+        let text = format!("{:?}", gateway.call(tool, arguments).await);
+        for words in ["may not `create` `leases`", &place, "kubectl create role"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+    assert!(gateway.close().await.success());
+}

@@ -253,11 +253,31 @@ pub(crate) async fn a_run_gives_streams_and_exit_code(subject: &Subject) {
 /// Arguments arrive as they are: no shell, no splitting.
 pub(crate) async fn arguments_arrive_exactly(subject: &Subject) {
     let mut request = subject.request(&subject.images.arguments);
-    let arguments = ["a b", "it's", "\"q\"", "$HOME", "; echo no", "*", "ü✓", "--x=y"];
+    let arguments = [
+        "a b",
+        "",
+        "it's",
+        "\"q\"",
+        "$HOME",
+        "$(HOME)",
+        "; echo no",
+        "*",
+        "ü✓",
+        "--x=y",
+        "-x",
+        "--",
+        "a\nb",
+        "\\n\t",
+        "",
+    ];
     request.spec.command.extend(arguments.map(Value::text));
-    let done = within(subject.runtime.run(request, RunLimits::default())).await.unwrap();
+    let done = within(subject.runtime.run(request.clone(), RunLimits::default())).await.unwrap();
     let expected: String = arguments.iter().map(|argument| format!("{argument}\n")).collect();
     assert_eq!(String::from_utf8(done.stdout.bytes).unwrap(), expected);
+    // Half of it would be another argument.
+    request.spec.command.push(Value::text("a\0b"));
+    let error = within(subject.runtime.run(request, RunLimits::default())).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Invalid(text) if text.contains("null character")), "{error}");
     subject.expect_nothing_left().await;
 }
 

@@ -149,7 +149,7 @@ impl Provision for Servers {
         }
         let stdout = Captured { bytes: Value::Object(arguments).to_string().into_bytes(), dropped: 0 };
         let stderr = Captured { bytes: b"oh".to_vec(), dropped: 0 };
-        Ok(Completed { exit_code: i64::from(tool == "fail"), stdout, stderr })
+        Ok(Completed { exit_code: i64::from(tool == "fail"), stdout, stderr, note: None })
     }
 }
 

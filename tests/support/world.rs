@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use docker_mcp::audit::Audit;
 use docker_mcp::builtin;
 use docker_mcp::capability::container_runtime::fake::FakeRuntime;
-use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
+use docker_mcp::capability::container_runtime::{Quiet, Request};
 use docker_mcp::catalog::{Catalog, Entry};
 use docker_mcp::lease::Reaper;
 use docker_mcp::policy::enforcement::Enforcement;
@@ -24,6 +24,8 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a tool may run, which is not the usual time.
+pub(crate) const TOOL_TIME: Duration = Duration::from_secs(4321);
 pub(crate) const ALL: &str = "secret-resolver,config-resolver,container-runtime,remote-endpoint,log";
 
 /// A server of everything, under the name that tells the hostile component what to do.
@@ -188,7 +190,7 @@ impl World {
                 refused: None,
             }],
             startup_timeout: PATIENCE,
-            tool_timeout: RunLimits::default().time,
+            tool_timeout: TOOL_TIME,
             limits,
             progress: Arc::new(Quiet),
             audit,

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use provisioning_core::ContainerSpec;
+use provisioning_core::{ContainerSpec, Segment, Value};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -45,6 +45,28 @@ pub struct Request {
     pub identity: Identity,
     /// What, inside the envelope.
     pub spec: ContainerSpec,
+}
+
+/// No program can be given a null character, wherever it runs: its words end there.
+fn check_words(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    let arguments = spec.command.iter().enumerate().map(|(at, value)| (format!("argument {}", at + 1), value));
+    let variables =
+        spec.environment.iter().map(|(name, value)| (format!("environment variable `{}`", name.escape_debug()), value));
+    match arguments.chain(variables).find(|(_, value)| has_null(value)) {
+        Some((what, _)) => Err(RuntimeError::Invalid(format!(
+            "{what} has a null character, which no program can be given; leave it out"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn has_null(value: &Value) -> bool {
+    value.segments().iter().any(|segment| match segment {
+        Segment::Text(text) => text.contains('\0'),
+        Segment::Private { text, .. } => text.contains('\0'),
+        Segment::Stored { content, .. } => has_null(content),
+        Segment::Secret(_) | Segment::ClusterKey { .. } => false,
+    })
 }
 
 /// Bounds on a container that is run to its end.
@@ -122,6 +144,13 @@ pub struct Completed {
     pub stdout: Captured,
     /// Standard error.
     pub stderr: Captured,
+    /// What the engine knows of its end that an exit code does not tell, and what to do; nothing that the process wrote.
+    pub note: Option<String>,
+}
+
+impl Completed {
+    /// What is said of a process that needed more memory than it may have.
+    pub const OUT_OF_MEMORY: &str = "it was killed because it needed more memory than it may have; raise `--memory`";
 }
 
 impl fmt::Debug for Completed {
@@ -173,12 +202,14 @@ pub enum RuntimeError {
     #[error("{0}")]
     Unavailable(String),
     /// It took too long.
-    #[error("{what} did not finish within {seconds} s")]
+    #[error("{what} did not finish within {seconds} s; {advice}")]
     TimedOut {
         /// What.
         what: String,
         /// The limit in seconds.
         seconds: u64,
+        /// What to do.
+        advice: &'static str,
     },
     /// A value could not be resolved.
     #[error(transparent)]
@@ -186,6 +217,18 @@ pub enum RuntimeError {
     /// Anything else that the engine reports.
     #[error("{0}")]
     Engine(String),
+}
+
+impl RuntimeError {
+    /// What to do about a tool that takes longer than [`RunLimits::time`].
+    pub const RAISE_CALL_TIMEOUT: &str = "raise `--call-timeout` if it needs longer";
+    /// What to do about a server that takes long to start.
+    pub const RAISE_STARTUP_TIMEOUT: &str = "raise `--max-server-startup-timeout` if it needs longer";
+
+    /// A tool or an interceptor took longer than it may.
+    pub fn ran_too_long(what: String, limit: Duration) -> Self {
+        Self::TimedOut { what, seconds: limit.as_secs(), advice: Self::RAISE_CALL_TIMEOUT }
+    }
 }
 
 /// Told how the preparation of an image goes on.
@@ -222,6 +265,12 @@ pub trait ContainerRuntime: Send + Sync {
     /// # Errors
     /// [`RuntimeError::Image`] if it cannot be had, [`RuntimeError::Unavailable`] if the engine is away.
     async fn prepare(&self, image: &str, progress: &dyn ImageProgress) -> Result<(), RuntimeError>;
+
+    /// How long [`Self::start`] may take where a server is given this much time to begin. An engine that fetches images, or
+    /// machines, only when it starts a container needs more for that, and keeps to the time itself for everything else.
+    fn start_limit(&self, _image: &str, patience: Duration) -> Duration {
+        patience
+    }
 
     /// Starts a container whose streams carry MCP.
     ///

@@ -21,11 +21,12 @@ use crate::builtin;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::connect::Surroundings;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
+use crate::capability::container_runtime::kubernetes::Address;
 use crate::capability::container_runtime::kubernetes::KubernetesRuntime;
 use crate::capability::container_runtime::kubernetes::permissions::{self, Wanted};
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::routed::Routed;
-use crate::capability::container_runtime::{ContainerRuntime, ImageProgress, RunLimits};
+use crate::capability::container_runtime::{ContainerRuntime, ImageProgress};
 use crate::catalog::files::OwnFiles;
 use crate::gateway::GatewayOptions;
 use crate::intercept::Containers;
@@ -100,14 +101,13 @@ impl Assembled {
         }
     }
 
-    /// What the gateway will have to do in the cluster and may not; none if no cluster is asked.
+    /// Which cluster is used, and which of what the gateway will have to do there it may; none if no cluster is asked.
     ///
     /// # Errors
-    /// If the cluster does not answer.
-    pub(crate) async fn missing_rights(&self) -> anyhow::Result<Option<permissions::Report>> {
+    /// If the kubeconfig is wrong or the cluster does not answer.
+    pub(crate) async fn rights(&self) -> anyhow::Result<Option<(Address, permissions::Report)>> {
         let Some(InCluster { runtime, wanted, .. }) = &self.cluster else { return Ok(None) };
-        let report = runtime.check_permissions(wanted).await?;
-        Ok(Some(report).filter(|report| !report.missing.is_empty()))
+        Ok(Some((runtime.place().await?, runtime.check_permissions(wanted).await?)))
     }
 
     /// Says in the log what the gateway may not do in the cluster, in the background: servers that need none of it start.
@@ -306,7 +306,7 @@ async fn assemble_after(
     let namespace = match (&kubernetes, &providers) {
         (_, None) => None,
         // Only policies ask for it.
-        (Some(kubernetes), Some(_)) if !policies.is_empty() => Some(kubernetes.place().await?.1),
+        (Some(kubernetes), Some(_)) if !policies.is_empty() => Some(kubernetes.place().await?.namespace),
         (_, Some(_)) => Some(options.cluster.namespace().unwrap_or("default").to_owned()),
     };
     let enforcement = Enforcement {
@@ -329,7 +329,7 @@ async fn assemble_after(
         runtime,
         servers: loaded.settings.clone(),
         startup_timeout: options.max_server_startup_timeout,
-        tool_timeout: RunLimits::default().time,
+        tool_timeout: options.tool_time,
         limits: Limits::default(),
         progress,
         audit: audit.clone(),

@@ -20,7 +20,7 @@ use super::{Status, cache};
 use crate::builtin;
 use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
 use crate::capability::container_runtime::kubernetes::permissions::Wanted;
-use crate::capability::container_runtime::kubernetes::{KubernetesRuntime, PodSettings};
+use crate::capability::container_runtime::kubernetes::{Address, KubernetesRuntime, PodSettings};
 use crate::capability::container_runtime::{ContainerRuntime as _, Quiet, RuntimeError};
 use crate::catalog::user_files::features;
 use crate::lease::Reaper;
@@ -159,7 +159,7 @@ async fn check_cluster(place: &ClusterPlace) -> Finding {
     let cluster =
         KubernetesRuntime::new(place.place(), PodSettings::default(), secrets, Reaper::new(), "doctor".to_owned());
     let asked = async {
-        let (server, namespace) = cluster.place().await?;
+        let Address { server, namespace, .. } = cluster.place().await?;
         Ok::<_, RuntimeError>((server, namespace, cluster.check_permissions(&Wanted::everything()).await?))
     };
     match tokio::time::timeout(PATIENCE, asked).await {

@@ -26,6 +26,7 @@ use crate::secrets::SecretText;
 pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     arguments.check()?;
     arguments.servers.all_tools = !arguments.calls.tools.is_empty();
+    arguments.servers.tool_time = arguments.tool_time();
     let ignored = arguments.ignored();
     if arguments.dry_run {
         if let Some(ignored) = ignored {

@@ -9,6 +9,7 @@ use provisioning_core::Resources;
 use super::Verbosity;
 use super::cluster::ClusterOptions;
 use crate::audit::Retention;
+use crate::capability::container_runtime::RunLimits;
 use crate::policy::grants::Grants;
 use crate::policy::remote_hosts::PrivateHost;
 
@@ -65,6 +66,9 @@ pub(crate) struct ServerOptions {
     /// Whether all tools are enabled, whatever these files say: `--tools` of `gateway run` selects them instead.
     #[arg(skip)]
     pub(crate) all_tools: bool,
+    /// How long a tool of its own container may run: `--call-timeout` of `gateway run`, if that is longer than usual.
+    #[arg(skip = RunLimits::default().time)]
+    pub(crate) tool_time: Duration,
     /// Enabled tools in addition to `--tools-config` or the default one
     #[arg(long, value_name = "FILE,...", value_delimiter = ',', help_heading = "Servers")]
     pub(crate) additional_tools_config: Vec<PathBuf>,

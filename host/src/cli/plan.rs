@@ -20,7 +20,8 @@ use super::assemble::{Assembled, Mode, Observers, assemble_observed, rights_text
 use super::options::ServerOptions;
 use crate::capability::container_runtime::Request;
 use crate::capability::container_runtime::docker;
-use crate::capability::container_runtime::kubernetes::{self, PodSettings};
+use crate::capability::container_runtime::kubernetes::permissions::Report;
+use crate::capability::container_runtime::kubernetes::{self, Address, PodSettings};
 use crate::capability::container_runtime::plan::{PlanRuntime, Recorded};
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::catalog::Entry;
@@ -180,7 +181,7 @@ pub(super) async fn show(
     let mode = Mode::Plan { recorder: Arc::clone(&recorder), asks_cluster: look == Look::AtCluster };
     let assembled = assemble_observed(options, mode, reaper, observers).await?;
     check(&assembled)?;
-    let missing = assembled.missing_rights().await?;
+    let rights = assembled.rights().await?;
     if let Some(unknown) = only.iter().find(|name| assembled.loaded.servers.iter().all(|server| server.name != **name))
     {
         anyhow::bail!("server `{unknown}` is not enabled; add it to `--servers`");
@@ -195,18 +196,25 @@ pub(super) async fn show(
         false => Place::Engine,
         true => Place::Cluster {
             settings: options.cluster.pods(options.max_server_startup_timeout),
-            namespace: options.cluster.namespace().unwrap_or("default").to_owned(),
+            namespace: match &rights {
+                Some((address, _)) => address.namespace.clone(),
+                None => options.cluster.namespace().unwrap_or("default").to_owned(),
+            },
         },
     };
     match format {
-        Format::Text => print!("{}{}", component_text(&options.provisioner, &component), text(&place, &steps)),
+        Format::Text => {
+            let cluster = rights.as_ref().map(|(address, report)| cluster_text(address, report)).unwrap_or_default();
+            print!("{cluster}{}{}", component_text(&options.provisioner, &component), text(&place, &steps));
+        }
         Format::Yaml => print!("{}", serde_saphyr::to_string(&document(&place, &component, &steps)?)?),
         Format::Json => println!("{}", serde_json::to_string_pretty(&document(&place, &component, &steps)?)?),
     }
-    if let Some(missing) = &missing {
-        eprintln!("error: {}", rights_text(missing));
+    let lacking = rights.as_ref().map(|(_, report)| report).filter(|report| !report.missing.is_empty());
+    if let Some(report) = lacking {
+        eprintln!("error: {}", rights_text(report));
     }
-    let refused = missing.is_some() || steps.iter().any(|step| matches!(step.planned, Planned::Refused(_)));
+    let refused = lacking.is_some() || steps.iter().any(|step| matches!(step.planned, Planned::Refused(_)));
     assembled.finish().await;
     Ok(if refused { Status::Partial } else { Status::Success })
 }
@@ -304,6 +312,24 @@ fn text(place: &Place, steps: &[Step]) -> String {
             let verdict = if decision.is_allowed() { "" } else { "DENIED: " };
             let _ = writeln!(out, "  policy    {verdict}{decision}");
         });
+    }
+    out
+}
+
+/// Which cluster would be used, and whether the gateway may do there what it would have to.
+fn cluster_text(address: &Address, report: &Report) -> String {
+    let mut out = format!(
+        "cluster {}\n  from      {}\n  namespace {}\n",
+        line(&address.server),
+        line(&address.origin),
+        line(&address.namespace)
+    );
+    for (what, rights) in [("may", &report.granted), ("may not", &report.missing)] {
+        if !rights.is_empty() {
+            let rights: Vec<String> = rights.iter().map(ToString::to_string).collect();
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "  {what:9} {}", rights.join(", "));
+        }
     }
     out
 }

@@ -2,6 +2,7 @@
 //! for itself.
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::{Resource, Status};
 
@@ -32,6 +33,14 @@ impl Cluster {
     /// The namespace.
     pub(super) fn namespace(&self) -> &str {
         self.0.namespace()
+    }
+
+    /// What time it is for the API server.
+    ///
+    /// # Errors
+    /// If it did not say so with any answer so far.
+    pub(super) fn now(&self) -> anyhow::Result<Timestamp> {
+        Ok(self.0.now()?)
     }
 
     /// The objects of one kind in the namespace.

@@ -25,7 +25,7 @@ const SESSION_LABEL: &str = "mcp-gateway.docker.com/session";
 const SERVER_LABEL: &str = "app.kubernetes.io/name";
 /// The annotation with the whole of it.
 const SERVER_ANNOTATION: &str = "mcp-gateway.docker.com/server";
-/// How long after its end a Lease is still taken for renewed: clocks differ, and a request may be on its way.
+/// How long after its end a Lease is still taken for renewed: a request may be on its way.
 const SLACK_SECONDS: i64 = 30;
 /// How long a pod may take to end, in seconds.
 const GRACE_SECONDS: u32 = 2;
@@ -133,7 +133,7 @@ impl Leftovers {
         let mut all = Self {
             objects: Vec::new(),
             leases: found.items.into_iter().filter_map(named).collect(),
-            now: Timestamp::now(),
+            now: cluster.now()?,
         };
         for (kind, plural, resource) in kinds() {
             let (api, managed) = (cluster.dynamic(&resource), ListParams::default().labels(MANAGED_BY));
@@ -166,7 +166,7 @@ impl Leftovers {
         let made = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let duration = spec.and_then(|spec| spec.lease_duration_seconds);
         // A Lease that does not say how long it holds says nothing about its holder.
-        let (Some(since), Some(duration)) = (renewed.or(made), duration) else { return Life::Unknown };
+        let (Some(since), Some(duration)) = (renewed.max(made), duration) else { return Life::Unknown };
         let over = self.now.as_second() - since.as_second() - i64::from(duration);
         if over > SLACK_SECONDS { Life::Expired(over) } else { Life::Living }
     }

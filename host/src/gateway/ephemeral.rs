@@ -51,7 +51,10 @@ pub(crate) fn result(tool: &str, completed: &Completed) -> Value {
         if stderr.get("text").and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
             content.push(stderr);
         }
-        let note = format!("tool `{tool}` ended with exit code {}", completed.exit_code);
+        let mut note = format!("tool `{tool}` ended with exit code {}", completed.exit_code);
+        if let Some(why) = &completed.note {
+            note.push_str(&format!(": {why}"));
+        }
         content.push(json!({ "type": "text", "text": note }));
     }
     for line in String::from_utf8_lossy(&completed.stderr.bytes).lines().take(LOGGED_LINES) {
@@ -103,7 +106,7 @@ mod tests {
     #[test]
     fn a_failure_shows_standard_error_and_the_exit_code() {
         let captured = |text: &str, dropped| Captured { bytes: text.as_bytes().to_vec(), dropped };
-        let failed = Completed { exit_code: 3, stdout: captured("out", 0), stderr: captured("bad", 7) };
+        let failed = Completed { exit_code: 3, stdout: captured("out", 0), stderr: captured("bad", 7), note: None };
         let result = result("t", &failed);
         assert_eq!(result["isError"], true);
         let texts: Vec<_> = result["content"].as_array().unwrap().iter().map(|c| c["text"].as_str().unwrap()).collect();
@@ -114,11 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_engine_knows_of_the_end_is_said_with_the_exit_code() {
+        let note = Some(Completed::OUT_OF_MEMORY.to_owned());
+        let killed = Completed { exit_code: 137, stdout: Captured::default(), stderr: Captured::default(), note };
+        let result = result("t", &killed);
+        let text = result["content"][1]["text"].as_str().unwrap();
+        assert!(text.starts_with("tool `t` ended with exit code 137: ") && text.contains("raise `--memory`"), "{text}");
+    }
+
+    #[test]
     fn success_is_standard_output_alone() {
         let done = Completed {
             exit_code: 0,
             stdout: Captured { bytes: vec![b'o', 0xff], dropped: 0 },
             stderr: Captured { bytes: b"note".to_vec(), dropped: 0 },
+            note: None,
         };
         assert_eq!(result("t", &done), json!({"content": [{"type": "text", "text": "o\u{fffd}"}], "isError": false}));
     }

@@ -90,7 +90,9 @@ pub(crate) enum CallError {
     #[error("{0}; what the call did is not known, and the next call starts the server again")]
     Lost(UpstreamError),
     /// It took too long.
-    #[error("server `{server}` did not answer within {seconds} s; the request was cancelled")]
+    #[error(
+        "server `{server}` did not answer within {seconds} s; the request was cancelled; raise `--call-timeout` if it needs longer"
+    )]
     TimedOut {
         /// The server.
         server: String,

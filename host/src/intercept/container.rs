@@ -77,7 +77,8 @@ impl Containers {
             tracing::info!(line = one_line(line, LINE), "an interceptor says");
         }
         if done.exit_code != 0 {
-            return Err(format!("it failed with exit code {}", done.exit_code));
+            let why = done.note.map(|note| format!(": {note}")).unwrap_or_default();
+            return Err(format!("it failed with exit code {}{why}", done.exit_code));
         }
         if done.stdout.dropped > 0 {
             return Err(format!("it answered more than {} MiB", MAX_ANSWER >> 20));

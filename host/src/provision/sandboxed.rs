@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use super::{Endpoint, Provision, ProvisionError, Remote};
 use crate::audit::{Audit, Loaded};
+use crate::capability::Times;
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
 use crate::capability::remote_endpoint::RemoteHandle;
@@ -50,7 +51,7 @@ pub struct Setup {
     pub servers: Vec<ServerSettings>,
     /// How long an operation may take, image pulls apart.
     pub startup_timeout: Duration,
-    /// How long a tool of its own container may take.
+    /// How long a tool of its own container may run.
     pub tool_timeout: Duration,
     /// What one operation of the guest may use.
     pub limits: Limits,
@@ -72,7 +73,6 @@ pub struct SandboxedProvisioner {
     environment: Environment,
     servers: RwLock<Servers>,
     startup_timeout: Duration,
-    tool_timeout: Duration,
     progress: Arc<dyn ImageProgress>,
     dry_run: bool,
     compiling: OnceLock<Compiling>,
@@ -83,6 +83,21 @@ pub struct SandboxedProvisioner {
     refused: Mutex<BTreeSet<String>>,
     /// Why a policy refuses the component, if that is why it was not loaded.
     denial: Arc<OnceLock<Decision>>,
+}
+
+/// How long an operation may take, and what is said when that is over.
+#[derive(Clone, Copy)]
+struct Limit {
+    what: &'static str,
+    time: Duration,
+    advice: &'static str,
+}
+
+impl Limit {
+    /// Until something starts.
+    fn start(time: Duration) -> Self {
+        Self { what: "start", time, advice: RuntimeError::RAISE_STARTUP_TIMEOUT }
+    }
 }
 
 /// The enabled servers by their names.
@@ -119,11 +134,11 @@ impl SandboxedProvisioner {
                 limits: setup.limits,
                 audit: setup.audit,
                 enforcement: setup.enforcement,
+                times: Times { start: setup.startup_timeout, run: setup.tool_timeout },
                 rehearsal: false,
             },
             servers: RwLock::new(by_name(setup.servers)),
             startup_timeout: setup.startup_timeout,
-            tool_timeout: setup.tool_timeout,
             progress: setup.progress,
             dry_run: setup.dry_run,
             compiling: OnceLock::new(),
@@ -217,7 +232,7 @@ impl SandboxedProvisioner {
         // An entry that is wrong fails its own server later, not the session.
         let specs = permitted.filter_map(|server| self.spec(&provisioner, &ServerScope::new(server, None)).ok());
         let task = Task::Initialize(specs.collect());
-        self.run(&provisioner, None, task, self.startup_timeout, CancellationToken::new()).await?;
+        self.run(&provisioner, None, task, Limit::start(self.startup_timeout), CancellationToken::new()).await?;
         Ok(provisioner)
     }
 
@@ -238,7 +253,7 @@ impl SandboxedProvisioner {
     /// Gives the component the advice that the session ends. Everything is released in any case.
     pub async fn shutdown(&self) {
         if let Some(Ok(provisioner)) = self.loaded.get() {
-            let limit = Duration::from_secs(2);
+            let limit = Limit { what: "end", time: Duration::from_secs(2), advice: "the session ends without it" };
             let done = self.run(provisioner, None, Task::Shutdown, limit, CancellationToken::new()).await;
             if let Err(error) = done {
                 tracing::warn!(%error, "the provisioner's shutdown failed");
@@ -269,7 +284,7 @@ impl SandboxedProvisioner {
         let ask = async || {
             let task = Task::PreValidate(self.spec(provisioner, scope)?);
             let scope = Some(Arc::clone(scope));
-            self.run(provisioner, scope, task, self.startup_timeout, cancel.clone()).await.map(drop)
+            self.run(provisioner, scope, task, Limit::start(self.startup_timeout), cancel.clone()).await.map(drop)
         };
         enabled.validated.get_or_try_init(ask).await.map(|()| ())
     }
@@ -371,7 +386,7 @@ impl SandboxedProvisioner {
         let environment =
             Environment { runtime: Arc::clone(&recorder) as _, rehearsal: true, ..self.environment.clone() };
         let run = provisioner.run(environment, Some(Arc::clone(scope)), task, cancel.clone());
-        self.within(self.startup_timeout, run, cancel).await?;
+        self.within(Limit::start(self.startup_timeout), run, cancel).await?;
         let images: BTreeSet<String> = recorder.take().into_iter().map(|request| request.spec.image).collect();
         for image in images {
             self.pull(&image, cancel).await?;
@@ -393,7 +408,7 @@ impl SandboxedProvisioner {
         provisioner: &Arc<Provisioner>,
         scope: Option<Arc<ServerScope>>,
         task: Task,
-        limit: Duration,
+        limit: Limit,
         cancel: CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
         // What concerns no server does nothing outside of the gateway.
@@ -407,18 +422,25 @@ impl SandboxedProvisioner {
     /// Waits for an operation, for a limited time.
     async fn within(
         &self,
-        limit: Duration,
+        limit: Limit,
         run: impl Future<Output = Result<Outcome, OperationError>>,
         cancel: &CancellationToken,
     ) -> Result<Outcome, ProvisionError> {
-        match tokio::time::timeout(limit, run).await {
+        match tokio::time::timeout(limit.time, run).await {
             Ok(Err(OperationError::Stopped { .. })) if cancel.is_cancelled() => Err(ProvisionError::Cancelled),
             Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(ProvisionError::TimedOut(format!(
-                "it did not start within {} s; raise `--max-server-startup-timeout` if it needs longer",
-                limit.as_secs()
-            ))),
+            Err(_) => {
+                let Limit { what, time, advice } = limit;
+                Err(ProvisionError::TimedOut(format!("it did not {what} within {} s; {advice}", time.as_secs())))
+            }
         }
+    }
+
+    /// How long it may take until the server's container runs, or the tool's.
+    fn start_limit(&self, scope: &ServerScope) -> Duration {
+        // What image a component takes from elsewhere nobody knows yet.
+        let image = scope.image().filter(|_| !self.rewrites_images()).unwrap_or_default();
+        self.environment.runtime.start_limit(image, self.startup_timeout)
     }
 
     /// Says so if an entry puts a secret into a container's arguments, where it is hidden from nobody.
@@ -489,7 +511,8 @@ impl Provision for SandboxedProvisioner {
             // What is wrong with the entry is said at once.
             server_spec(&scope)?;
             let (provisioner, task) = self.both_ready(&scope, Task::Provision, &cancel).await?;
-            match self.run(provisioner, Some(Arc::clone(&scope)), task, self.startup_timeout, cancel).await? {
+            let limit = Limit::start(self.start_limit(&scope));
+            match self.run(provisioner, Some(Arc::clone(&scope)), task, limit, cancel).await? {
                 Outcome::Container(running) => {
                     self.warn_of_arguments(&scope).await;
                     Ok(Endpoint::Container(running))
@@ -533,7 +556,10 @@ impl Provision for SandboxedProvisioner {
             let scope = self.scope(server, Some(ToolCall { tool: definition, arguments }))?;
             let (provisioner, task) =
                 self.both_ready(&scope, |spec| Task::RunTool(spec, tool.to_owned()), &cancel).await?;
-            match self.run(provisioner, Some(Arc::clone(&scope)), task, self.tool_timeout, cancel).await? {
+            // The runtime keeps the time of the tool itself, and says more about it.
+            let time = self.start_limit(&scope) + self.environment.times.run;
+            let limit = Limit { what: "end", time, advice: RuntimeError::RAISE_CALL_TIMEOUT };
+            match self.run(provisioner, Some(Arc::clone(&scope)), task, limit, cancel).await? {
                 Outcome::Completed(completed) => {
                     self.warn_of_arguments(&scope).await;
                     Ok(completed)

@@ -105,8 +105,8 @@ impl ClusterValues for Unseen {
         &self.secret_name
     }
 
-    async fn configuration(&self) -> Result<Arc<BTreeMap<String, String>>, ResolveError> {
-        Ok(Arc::default())
+    async fn configuration(&self) -> Result<Option<Arc<BTreeMap<String, String>>>, ResolveError> {
+        Ok(None)
     }
 
     fn is_looked_at(&self) -> bool {
@@ -158,12 +158,17 @@ pub trait ClusterValues: Send + Sync {
     /// The name of the `Secret`.
     fn secret_name(&self) -> &str;
 
-    /// What the `ConfigMap` holds: text by key. Read again for each operation that needs it.
+    /// What the `ConfigMap` holds: text by key. None if it is not there, which a server may do without. Read again for each
+    /// operation that needs it.
     ///
     /// # Errors
-    /// If it is not there, naming the `cluster-tools` command that makes it; if it must not be read, naming the Role
-    /// that would allow it; if the cluster does not answer.
-    async fn configuration(&self) -> Result<Arc<BTreeMap<String, String>>, ResolveError>;
+    /// If it must not be read, naming the Role that would allow it; if the cluster does not answer.
+    async fn configuration(&self) -> Result<Option<Arc<BTreeMap<String, String>>>, ResolveError>;
+
+    /// Where the objects are, for messages.
+    async fn namespace(&self) -> String {
+        String::new()
+    }
 
     /// False if the cluster is not looked at: everything is then taken to be there, for a forecast.
     fn is_looked_at(&self) -> bool {

@@ -79,7 +79,7 @@ impl Known {
         };
         let config = async {
             match named.is_empty() {
-                true => Ok(Arc::default()),
+                true => Ok(Some(Arc::default())),
                 false => cluster.values.configuration().await,
             }
         };
@@ -90,7 +90,7 @@ impl Known {
         known.token = token;
         if cluster.config {
             known.config = Arc::default();
-            known.take(settings, cluster, &named, &held)?;
+            known.take(settings, cluster, &named, held.as_deref()).await?;
         }
         Ok(known)
     }
@@ -107,13 +107,13 @@ impl Known {
         }
     }
 
-    /// Takes what the `ConfigMap` holds of what is named.
-    fn take(
+    /// Takes what the `ConfigMap` holds of what is named; nothing if there is none.
+    async fn take(
         &mut self,
         settings: &ServerSettings,
         cluster: &Cluster,
         named: &[template::Use],
-        held: &BTreeMap<String, String>,
+        held: Option<&BTreeMap<String, String>>,
     ) -> Result<(), ResolveError> {
         let mut section = Map::new();
         let mut missing = Vec::new();
@@ -121,7 +121,7 @@ impl Known {
             let key = self.keys.get(&(ObjectKind::ConfigMap, used.path.clone())).map_or("", String::as_str);
             let below = used.path.split_once('.').map_or("", |(_, below)| below);
             let text = match cluster.values.is_looked_at() {
-                true => held.get(key).map(String::as_str),
+                true => held.and_then(|held| held.get(key)).map(String::as_str),
                 false => Some(ANYTHING),
             };
             let (found, reference) = match text {
@@ -161,6 +161,13 @@ impl Known {
             missing.sort();
             missing.dedup();
             let (missing, object) = (missing.join(", "), cluster.values.config_name());
+            if held.is_none() && cluster.values.is_looked_at() {
+                return Err(ResolveError::Configuration(format!(
+                    "ConfigMap `{object}` does not exist in namespace `{}`, and {missing} must be in it; make it with \
+                     `cluster-tools populate-configmap`",
+                    cluster.values.namespace().await
+                )));
+            }
             return Err(ResolveError::Configuration(format!(
                 "ConfigMap `{object}` has no {missing}; add it with `cluster-tools populate-configmap FILE {object}`, or see \
                  what is needed with `cluster-tools check`"

@@ -25,7 +25,7 @@ use crate::audit::{Audit, Ending, Operation, Subject};
 use crate::capability::container_runtime::{Completed, ContainerRuntime, Running};
 use crate::capability::recorded::case;
 use crate::capability::remote_endpoint::RemoteHandle;
-use crate::capability::{Allowance, Context, Reasons};
+use crate::capability::{Allowance, Context, Reasons, Times};
 use crate::policy::enforcement::Enforcement;
 use crate::resolve::ServerScope;
 
@@ -150,6 +150,8 @@ pub struct Environment {
     pub audit: Audit,
     /// The policies, and who is told of decisions.
     pub enforcement: Enforcement,
+    /// How long containers may take.
+    pub times: Times,
     /// True if the component is only asked what it would do, before it is asked to do it.
     pub rehearsal: bool,
 }
@@ -281,6 +283,7 @@ impl Provisioner {
             secrets_granted: self.grants.interfaces.contains(&SecretResolver),
             stored_keys: BTreeSet::new(),
             session: environment.labelled,
+            times: environment.times,
             cancel,
             allowance: Allowance {
                 host_calls: limits.host_calls,

@@ -24,7 +24,7 @@ use self::image::Images;
 pub use self::image::is_embedded;
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
-    Streams,
+    Streams, check_words,
 };
 use crate::lease::{Lease, Reaper};
 use crate::sandbox::engine::Engine;
@@ -134,15 +134,14 @@ impl ContainerRuntime for EmbeddedRuntime {
                 capture(guest.stdout.reader(), limits.output_bytes),
                 capture(guest.stderr.reader(), limits.output_bytes)
             );
-            Completed { exit_code: guest.ended().await, stdout, stderr }
+            Completed { exit_code: guest.ended().await, stdout, stderr, note: None }
         };
         let completed = tokio::select! {
             completed = tokio::time::timeout(limits.time, all) => completed,
             never = feed => match never {},
         };
         lease.release().await;
-        completed
-            .map_err(|_| RuntimeError::TimedOut { what: request.spec.image.clone(), seconds: limits.time.as_secs() })
+        completed.map_err(|_| RuntimeError::ran_too_long(request.spec.image.clone(), limits.time))
     }
 }
 
@@ -152,6 +151,7 @@ impl ContainerRuntime for EmbeddedRuntime {
 /// [`RuntimeError::Invalid`] if it does.
 pub fn check(request: &Request) -> Result<(), RuntimeError> {
     let spec = &request.spec;
+    check_words(spec)?;
     let asked = [
         (!spec.volumes.is_empty(), "volumes", "has no files"),
         (spec.user.is_some(), "a user", "has no users"),

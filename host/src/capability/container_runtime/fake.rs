@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
-    Streams,
+    Streams, check_words,
 };
 use crate::lease::{Lease, Reaper};
 use crate::secrets::{SecretStore, SecretText, materialise};
@@ -46,13 +46,21 @@ pub struct FakeRuntime {
     secrets: Arc<dyn SecretStore>,
     images: BTreeMap<String, Behaviour>,
     requests: Mutex<Vec<Request>>,
+    runs: Mutex<Vec<RunLimits>>,
     live: Arc<AtomicUsize>,
 }
 
 impl FakeRuntime {
     /// A runtime without images.
     pub fn new(reaper: Reaper, secrets: Arc<dyn SecretStore>) -> Self {
-        Self { reaper, secrets, images: BTreeMap::new(), requests: Mutex::default(), live: Arc::default() }
+        Self {
+            reaper,
+            secrets,
+            images: BTreeMap::new(),
+            requests: Mutex::default(),
+            runs: Mutex::default(),
+            live: Arc::default(),
+        }
     }
 
     /// Adds an image.
@@ -70,6 +78,11 @@ impl FakeRuntime {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The limits that `run` was given, oldest first.
+    pub fn runs(&self) -> Vec<RunLimits> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many containers have not been removed.
     pub fn live(&self) -> usize {
         self.live.load(Ordering::SeqCst)
@@ -85,6 +98,7 @@ impl FakeRuntime {
     async fn launch(&self, request: Request) -> Result<Container, RuntimeError> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let behaviour = self.find(&request.spec.image)?;
+        check_words(&request.spec)?;
         let mut arguments = Vec::new();
         for value in &request.spec.command {
             arguments.push(materialise(value, &*self.secrets).await?);
@@ -157,6 +171,7 @@ impl ContainerRuntime for FakeRuntime {
         input: Vec<u8>,
         limits: RunLimits,
     ) -> Result<Completed, RuntimeError> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).push(limits);
         let what = request.spec.image.clone();
         let Container { mut stdin, stdout, stderr, process, lease } = self.launch(request).await?;
         tokio::spawn(async move {
@@ -167,11 +182,11 @@ impl ContainerRuntime for FakeRuntime {
             let (stdout, stderr, exit_code) =
                 tokio::join!(capture(stdout, limits.output_bytes), capture(stderr, limits.output_bytes), process);
             // A behaviour that panics is a process that aborts.
-            Completed { exit_code: exit_code.unwrap_or(134), stdout, stderr }
+            Completed { exit_code: exit_code.unwrap_or(134), stdout, stderr, note: None }
         };
         let completed = tokio::time::timeout(limits.time, all).await;
         lease.release().await;
-        completed.map_err(|_| RuntimeError::TimedOut { what, seconds: limits.time.as_secs() })
+        completed.map_err(|_| RuntimeError::ran_too_long(what, limits.time))
     }
 }
 

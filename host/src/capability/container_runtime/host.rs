@@ -19,8 +19,8 @@ use crate::policy::bind_mounts::BindPolicy;
 use crate::sandbox::bindings::mcp_gateway::provisioning::container_runtime::{self as wit, Host};
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, Error};
 
-/// How long a backend may take to start a container. The operation's own time limit is usually shorter.
-const START_TIME: Duration = Duration::from_secs(300);
+/// How long a backend may take to fetch an image that nobody could know before.
+const FETCH_TIME: Duration = Duration::from_secs(300);
 /// How long a backend may take to stop one; it goes on trying in the background.
 const STOP_TIME: Duration = Duration::from_secs(30);
 
@@ -33,16 +33,17 @@ impl Host for Context {
 
     async fn run(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Completed>, Failure> {
         let request = self.judge(spec).await?;
-        let limits = RunLimits::default();
+        let limits = RunLimits { time: self.times.run, ..RunLimits::default() };
         // The backend keeps the time limit itself; a little more here, so that its own message wins.
-        let patience = limits.time + STOP_TIME;
+        let patience = limits.time + self.start_limit(&request) + STOP_TIME;
         let completed = guarded(&self.cancel, "the tool", patience, self.runtime.run(request, limits)).await?;
         Ok(self.hold(completed)?)
     }
 
     async fn start(&mut self, spec: wit::ContainerSpec) -> Result<Resource<Running>, Failure> {
         let request = self.judge(spec).await?;
-        let running = guarded(&self.cancel, "starting the container", START_TIME, self.runtime.start(request)).await?;
+        let patience = self.start_limit(&request) + STOP_TIME;
+        let running = guarded(&self.cancel, "starting the container", patience, self.runtime.start(request)).await?;
         Ok(self.hold(running)?)
     }
 
@@ -59,6 +60,11 @@ impl Host for Context {
 }
 
 impl Context {
+    /// How long a backend may take to start a container. The operation's own time limit is usually the same.
+    fn start_limit(&self, request: &Request) -> Duration {
+        self.runtime.start_limit(&request.spec.image, self.times.start)
+    }
+
     /// Takes a specification from a guest and returns it as a request that lies inside the envelope.
     async fn judge(&mut self, spec: wit::ContainerSpec) -> Result<Request, Failure> {
         let scope = self.enter()?.clone();
@@ -96,7 +102,7 @@ impl Context {
         self.require(decisions)?;
         if scope.image() != Some(spec.image.as_str()) {
             // The entry's own image was made ready before; this one nobody could know.
-            guarded(&self.cancel, "fetching the image", START_TIME, self.runtime.prepare(&spec.image, &Quiet)).await?;
+            guarded(&self.cancel, "fetching the image", FETCH_TIME, self.runtime.prepare(&spec.image, &Quiet)).await?;
         }
         Ok(Request {
             identity: Identity {

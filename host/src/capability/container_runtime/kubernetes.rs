@@ -9,6 +9,7 @@ pub mod permissions;
 pub mod reap;
 
 mod attach;
+mod clock;
 mod cluster_values;
 pub(crate) mod error;
 mod failure;
@@ -51,10 +52,21 @@ pub struct Place {
     pub namespace: Option<String>,
 }
 
+/// The place in a cluster that a [`Place`] turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address of the API server.
+    pub server: String,
+    /// Who says so: a context of which files, or the service account of the pod that the gateway runs in.
+    pub origin: String,
+    /// The namespace.
+    pub namespace: String,
+}
+
 /// What is the same for all pods of a gateway.
 #[derive(Clone, Debug)]
 pub struct PodSettings {
-    /// How long a pod may take until its container runs, the pulling of its image apart.
+    /// How long a pod may take until its container runs, the pulling of its image and the making of a node apart.
     pub start_timeout: Duration,
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
@@ -101,6 +113,7 @@ struct Backend {
     images: image::Images,
     runner: runner::Choice,
     shells: runner::Shells,
+    by_log: run::ByLog,
     /// Whether the cluster keeps standard output and error apart in its logs, once that is known.
     split_logs: OnceLock<bool>,
 }
@@ -135,6 +148,7 @@ impl KubernetesRuntime {
             session: session::Session::new(session),
             runner: runner::Choice::default(),
             shells: runner::Shells::default(),
+            by_log: run::ByLog::default(),
             split_logs: OnceLock::new(),
         };
         Self { backend: Arc::new(backend) }
@@ -154,9 +168,13 @@ impl KubernetesRuntime {
     ///
     /// # Errors
     /// [`RuntimeError::Invalid`] if the kubeconfig is wrong. Whether the cluster answers is not found out.
-    pub async fn place(&self) -> Result<(String, String), RuntimeError> {
+    pub async fn place(&self) -> Result<Address, RuntimeError> {
         let cluster = self.backend.connection.cluster().await?;
-        Ok((cluster.server().to_owned(), cluster.namespace().to_owned()))
+        Ok(Address {
+            server: cluster.server().to_owned(),
+            origin: cluster.origin().to_owned(),
+            namespace: cluster.namespace().to_owned(),
+        })
     }
 
     /// How many requests were sent to the API server so far.
@@ -216,6 +234,11 @@ impl ContainerRuntime for KubernetesRuntime {
     /// comes of that is told by starting.
     async fn prepare(&self, image: &str, _progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
         super::docker::create::check_image(image)
+    }
+
+    /// A pod is waited for until its image is there, and a node if the cluster is making one.
+    fn start_limit(&self, _image: &str, patience: Duration) -> Duration {
+        start::limit(patience)
     }
 
     async fn start(&self, request: Request) -> Result<Running, RuntimeError> {

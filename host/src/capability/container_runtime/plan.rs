@@ -96,6 +96,6 @@ impl ContainerRuntime for PlanRuntime {
         _limits: RunLimits,
     ) -> Result<Completed, RuntimeError> {
         self.record(request, None)?;
-        Ok(Completed { exit_code: 0, stdout: Captured::default(), stderr: Captured::default() })
+        Ok(Completed { exit_code: 0, stdout: Captured::default(), stderr: Captured::default(), note: None })
     }
 }

@@ -2,6 +2,7 @@
 //! process, all others in the container engine. One catalog may mix both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -38,6 +39,10 @@ impl ContainerRuntime for Routed {
 
     async fn prepare(&self, image: &str, progress: &dyn ImageProgress) -> Result<(), RuntimeError> {
         self.of(image).prepare(image, progress).await
+    }
+
+    fn start_limit(&self, image: &str, patience: Duration) -> Duration {
+        self.of(image).start_limit(image, patience)
     }
 
     async fn start(&self, request: Request) -> Result<Running, RuntimeError> {

@@ -151,6 +151,12 @@ impl Arguments {
         self.clients.transport == Transport::Stdio
     }
 
+    /// How long a tool of its own container may run: as long as a call may take, and no less than usual, because the call's
+    /// own limit ends it anyway.
+    pub(super) fn tool_time(&self) -> Duration {
+        self.servers.tool_time.max(self.limits.call_timeout)
+    }
+
     /// Refuses what cannot be honoured, and warns of what has no effect.
     ///
     /// # Errors
@@ -216,4 +222,28 @@ impl Clients {
 
 fn is_in_container() -> bool {
     std::env::var(IN_CONTAINER).is_ok_and(|value| value == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn a_tool_may_run_as_long_as_a_call_may_take() {
+        let time = |arguments: &[&str]| {
+            let line = Line::try_parse_from([&["run"], arguments].concat()).unwrap();
+            line.arguments.tool_time().as_secs()
+        };
+        assert_eq!(time(&[]), 600);
+        assert_eq!(time(&["--call-timeout", "5"]), 600, "the call ends first");
+        assert_eq!(time(&["--call-timeout", "7200"]), 7200);
+    }
 }

@@ -37,7 +37,7 @@ fn leftovers(leases: Vec<Lease>) -> Leftovers {
 fn a_session_is_dead_when_its_lease_ran_out_or_is_gone_and_only_then() {
     for (leases, owner, expected) in [
         (vec![lease("s", "1", -60, Some(60))], Some(("s", "1")), Life::Living),
-        // Clocks differ.
+        // A renewal may be on its way.
         (vec![lease("s", "1", -90, Some(60))], Some(("s", "1")), Life::Living),
         (vec![lease("s", "1", -91, Some(60))], Some(("s", "1")), Life::Expired(31)),
         (vec![lease("s", "1", 600, Some(60))], Some(("s", "1")), Life::Living),

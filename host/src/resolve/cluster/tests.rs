@@ -38,9 +38,9 @@ impl ClusterValues for Held {
         "sec"
     }
 
-    async fn configuration(&self) -> Result<Arc<BTreeMap<String, String>>, ResolveError> {
+    async fn configuration(&self) -> Result<Option<Arc<BTreeMap<String, String>>>, ResolveError> {
         self.note("configuration");
-        Ok(Arc::new(self.config.clone()))
+        Ok((!self.config.is_empty()).then(|| Arc::new(self.config.clone())))
     }
 
     async fn secret_keys(&self) -> Result<Option<Arc<BTreeSet<String>>>, ResolveError> {
@@ -195,6 +195,21 @@ async fn what_is_missing_is_named_before_anything_starts_with_the_command_that_a
     let error = scope(ENTRY, cluster(held, true, true), None).secrets().await.unwrap_err().to_string();
     assert!(error.contains("secret `s.token` is not set; Secret `sec` has no key `s.token`"), "{error}");
     assert!(error.contains("cluster-tools populate-secret FILE sec"), "{error}");
+}
+
+#[tokio::test]
+async fn a_config_map_that_is_not_there_matters_only_to_those_who_need_something_of_it() {
+    let nothing = || cluster(Arc::new(Held::new(&[], None)), false, true);
+    let optional = "
+image: i
+env: [{name: LEVEL, value: '{{s.level}}'}, {name: REGION, value: '{{s.region}}'}]
+config: [{name: s, required: [], properties: {level: {default: info}, region: {}}}]
+";
+    assert_eq!(shown(scope(optional, nothing(), None).environment().await.unwrap()), ["LEVEL=info"]);
+    let needed = optional.replace("required: []", "required: [region]");
+    let error = scope(&needed, nothing(), None).environment().await.unwrap_err().to_string();
+    assert!(error.contains("ConfigMap `cm` does not exist") && error.contains("`s.region` must be in it"), "{error}");
+    assert!(error.contains("cluster-tools populate-configmap") && !error.contains("s.level"), "{error}");
 }
 
 #[tokio::test]

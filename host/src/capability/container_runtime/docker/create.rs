@@ -8,7 +8,7 @@ use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, Network
 use provisioning_core::policy::known_text;
 use provisioning_core::{Network, Value};
 
-use crate::capability::container_runtime::{Request, RuntimeError};
+use crate::capability::container_runtime::{Request, RuntimeError, check_words};
 
 /// Checks and normalises a volume. Called with the text of the volume.
 pub type VolumeCheck = dyn Fn(&str) -> Result<String, String> + Send + Sync;
@@ -82,6 +82,7 @@ pub(super) fn body(
     check_volume: &dyn Fn(&str) -> Result<String, RuntimeError>,
 ) -> Result<ContainerCreateBody, RuntimeError> {
     let spec = &request.spec;
+    check_words(spec)?;
     let cmd = spec.command.iter().map(&mut *resolve).collect::<Result<Vec<_>, _>>()?;
     let mut env = Vec::with_capacity(spec.environment.len());
     for (name, value) in &spec.environment {

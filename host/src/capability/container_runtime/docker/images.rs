@@ -67,7 +67,11 @@ impl Images {
         let pull = pull(client, image, reference, credentials, progress);
         match tokio::time::timeout(PULL, pull).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(RuntimeError::TimedOut { what: format!("pulling image `{image}`"), seconds: PULL.as_secs() }),
+            Err(_) => Err(RuntimeError::TimedOut {
+                what: format!("pulling image `{image}`"),
+                seconds: PULL.as_secs(),
+                advice: "pull it with `docker pull`, which goes on for as long as it takes",
+            }),
         }
     }
 

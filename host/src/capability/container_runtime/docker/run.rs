@@ -61,7 +61,7 @@ pub(super) async fn run(
                     Some(tool) => format!("tool `{tool}` of server `{}`", request.identity.server),
                     None => format!("a container of server `{}`", request.identity.server),
                 };
-                let _ = answer.send(Err(RuntimeError::TimedOut { what, seconds: limits.time.as_secs() }));
+                let _ = answer.send(Err(RuntimeError::ran_too_long(what, limits.time)));
                 return;
             }
         };
@@ -123,7 +123,7 @@ async fn execute(
         exit_code = end => exit_code?,
         never = feed => match never {},
     };
-    Ok(Completed { exit_code, stdout, stderr })
+    Ok(Completed { exit_code, stdout, stderr, note: None })
 }
 
 type Waiting = AbortOnDropHandle<Option<Result<i64, Error>>>;

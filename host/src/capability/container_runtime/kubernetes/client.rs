@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -20,6 +22,7 @@ use tokio::sync::OnceCell;
 use tower::{Layer, Service};
 
 use super::Place;
+use super::clock::Clock;
 use super::error::{self, Step};
 use crate::capability::container_runtime::RuntimeError;
 
@@ -27,6 +30,12 @@ use crate::capability::container_runtime::RuntimeError;
 const CONNECT: Duration = Duration::from_secs(60);
 /// How long one request may take that only reads or writes an object.
 pub(crate) const QUICK: Duration = Duration::from_secs(20);
+
+/// How long an answer to any request may take to begin, whoever waits for it: also one that opens a watch, and one that asks
+/// others first.
+const ANSWER: Duration = Duration::from_secs(90);
+/// How long an answer may pause. A watch is ended by the API server in less.
+const PAUSE: Duration = Duration::from_secs(330);
 
 /// What the process's surroundings say of clusters.
 #[derive(Clone, Debug, Default)]
@@ -64,21 +73,47 @@ impl Surroundings {
 pub struct Connection {
     place: Place,
     surroundings: Surroundings,
-    requests: Requests,
+    observer: Observer,
     cluster: OnceCell<Cluster>,
 }
 
 impl Connection {
     /// A connection to the cluster that the place names, or else the surroundings.
     pub fn new(place: Place, surroundings: Surroundings) -> Self {
-        Self { place, surroundings, requests: Requests::default(), cluster: OnceCell::new() }
+        Self { place, surroundings, observer: Observer::default(), cluster: OnceCell::new() }
     }
 
-    /// A connection over a client that is there already.
+    /// A connection over a client that is there already, of which nothing is known but its answers.
     pub fn over(client: kube::Client, namespace: &str) -> Self {
-        let server = "the given client".to_owned();
-        let cluster = Cluster { client, namespace: namespace.to_owned(), server: server.into() };
         let connection = Self::new(Place::default(), Surroundings::default());
+        let clock = connection.observer.clock.clone();
+        let cluster = Cluster {
+            client,
+            namespace: namespace.to_owned(),
+            server: "the given client".into(),
+            origin: "".into(),
+            clock,
+        };
+        Self { cluster: OnceCell::new_with(Some(cluster)), ..connection }
+    }
+
+    /// A connection to whatever answers there.
+    pub fn to<S>(service: S, namespace: &str) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>> + Send + 'static,
+        S::Error: Into<tower::BoxError>,
+        S::Future: Send + 'static,
+    {
+        let connection = Self::new(Place::default(), Surroundings::default());
+        let client = kube::Client::new(connection.observer.layer(service), namespace);
+        let clock = connection.observer.clock.clone();
+        let cluster = Cluster {
+            client,
+            namespace: namespace.to_owned(),
+            server: "the given service".into(),
+            origin: "".into(),
+            clock,
+        };
         Self { cluster: OnceCell::new_with(Some(cluster)), ..connection }
     }
 
@@ -88,7 +123,7 @@ impl Connection {
 
     /// How many requests were sent.
     pub(super) fn requests(&self) -> u64 {
-        self.requests.0.load(Ordering::Relaxed)
+        self.observer.requests.load(Ordering::Relaxed)
     }
 
     /// The cluster. A failure is not remembered: what was wrong may be mended.
@@ -98,17 +133,20 @@ impl Connection {
 
     async fn connect(&self) -> Result<Cluster, RuntimeError> {
         crate::tls::install_provider();
-        let loaded = load(&self.place, &self.surroundings).await?;
+        let mut loaded = load(&self.place, &self.surroundings).await?;
+        loaded.config.read_timeout = Some(PAUSE);
+        // What is sent over an attached connection now and then keeps it; see `super::attach`.
+        loaded.config.reset_reader_on_write = true;
         let server = loaded.config.cluster_url.to_string();
         let namespace = match &self.place.namespace {
             Some(namespace) => namespace.clone(),
             None => loaded.config.default_namespace.clone(),
         };
-        let requests = self.requests.clone();
+        let observer = self.observer.clone();
         // Making the client runs a credential plugin, if there is one.
         let build = tokio::task::spawn_blocking(move || {
             let builder = ClientBuilder::try_from(loaded.config)?;
-            Ok::<_, kube::Error>(builder.with_layer(&requests).build())
+            Ok::<_, kube::Error>(builder.with_layer(&observer).build())
         });
         let built = match tokio::time::timeout(CONNECT, build).await {
             Ok(Ok(built)) => built,
@@ -117,12 +155,16 @@ impl Connection {
                 return Err(RuntimeError::TimedOut {
                     what: "getting credentials for the cluster".to_owned(),
                     seconds: CONNECT.as_secs(),
+                    advice: "run the credential plugin of the kubeconfig by itself to see what it waits for",
                 });
             }
         };
         match built {
-            Ok(client) => Ok(Cluster { client, namespace, server: server.into() }),
-            Err(error) => Err(error::of_credentials(&error, &loaded.origin)),
+            Ok(client) => {
+                let clock = self.observer.clock.clone();
+                Ok(Cluster { client, namespace, server: server.into(), origin: loaded.origin.into(), clock })
+            }
+            Err(error) => Err(error::of_credentials(&error, &loaded.files)),
         }
     }
 }
@@ -133,6 +175,8 @@ pub struct Cluster {
     client: kube::Client,
     namespace: String,
     server: Arc<str>,
+    origin: Arc<str>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -153,6 +197,25 @@ impl Cluster {
     /// The address of the API server.
     pub(super) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Who says that this is the cluster: a context of a kubeconfig, or the service account.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What time it is for the API server.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Engine`] if no answer of it told so far.
+    pub(crate) fn now(&self) -> Result<Timestamp, RuntimeError> {
+        self.clock.now().ok_or_else(|| {
+            RuntimeError::Engine(format!(
+                "the API server at `{}` does not tell the time (`Date`) with its answers, so that nobody can say which \
+                 sessions are over; check what stands between it and the gateway",
+                self.server
+            ))
+        })
     }
 
     /// The objects of a kind in the namespace.
@@ -186,6 +249,9 @@ impl Cluster {
 /// A configuration, and what it came from.
 struct Loaded {
     config: Config,
+    /// The files.
+    files: String,
+    /// The context in them.
     origin: String,
 }
 
@@ -195,13 +261,14 @@ async fn load(place: &Place, surroundings: &Surroundings) -> Result<Loaded, Runt
             let config = Config::incluster().map_err(|error| {
                 RuntimeError::Invalid(format!("the service account of this pod cannot be used: {error}"))
             })?;
-            return Ok(Loaded { config, origin: "the service account of this pod".to_owned() });
+            let origin = "the service account of this pod".to_owned();
+            return Ok(Loaded { config, files: origin.clone(), origin });
         }
         return Err(RuntimeError::Invalid(
             "there is no kubeconfig; give `--kubeconfig FILE`, set `KUBECONFIG`, or write `~/.kube/config`".to_owned(),
         ));
     };
-    let origin = files.iter().map(|file| format!("`{}`", file.display())).collect::<Vec<_>>().join(", ");
+    let named = files.iter().map(|file| format!("`{}`", file.display())).collect::<Vec<_>>().join(", ");
     let mut merged = Kubeconfig::default();
     for file in &files {
         let wrong = |error: &KubeconfigError| fault(&format!("`{}`", file.display()), error, &Kubeconfig::default());
@@ -211,12 +278,13 @@ async fn load(place: &Place, surroundings: &Surroundings) -> Result<Loaded, Runt
     let options = KubeConfigOptions { context: place.context.clone(), ..KubeConfigOptions::default() };
     let mut config = Config::from_custom_kubeconfig(merged.clone(), &options)
         .await
-        .map_err(|error| fault(&origin, &error, &merged))?;
+        .map_err(|error| fault(&named, &error, &merged))?;
     // Plugins may only ask where there is somebody to answer; standard input is the protocol's.
     if let Some(exec) = &mut config.auth_info.exec {
         exec.interactive_mode = Some(kube::config::ExecInteractiveMode::Never);
     }
-    Ok(Loaded { config, origin })
+    let context = place.context.as_ref().or(merged.current_context.as_ref()).map_or("", String::as_str);
+    Ok(Loaded { config, origin: format!("context `{}` of {named}", one_line(context, 200)), files: named })
 }
 
 /// The kubeconfig files to read; none if there are none. A file of `KUBECONFIG` that is not there is left out, as kubectl
@@ -272,40 +340,59 @@ fn fault(origin: &str, error: &KubeconfigError, merged: &Kubeconfig) -> RuntimeE
     RuntimeError::Invalid(format!("kubeconfig {origin}: {reason}"))
 }
 
-/// Counts requests.
+/// What is noted of all requests: how many there are, and what time it is where they are answered. One that is not answered
+/// ends.
 #[derive(Clone, Debug, Default)]
-struct Requests(Arc<AtomicU64>);
+struct Observer {
+    requests: Arc<AtomicU64>,
+    clock: Clock,
+}
 
-impl<S> Layer<S> for Requests {
-    type Service = Counted<S>;
+impl<S> Layer<S> for Observer {
+    type Service = Observed<S>;
 
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, requests: self.clone() }
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed { inner, observer: self.clone() }
     }
 }
 
-/// A service whose requests are counted.
-struct Counted<S> {
+/// A service whose requests are observed.
+struct Observed<S> {
     inner: S,
-    requests: Requests,
+    observer: Observer,
 }
 
-impl<S> Service<http::Request<Body>> for Counted<S>
+impl<S, B> Service<http::Request<Body>> for Observed<S>
 where
-    S: Service<http::Request<Body>>,
+    S: Service<http::Request<Body>, Response = http::Response<B>>,
+    S::Error: Into<tower::BoxError>,
+    S::Future: Send + 'static,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    type Response = http::Response<B>;
+    type Error = tower::BoxError;
+    type Future = BoxFuture<'static, Result<http::Response<B>, tower::BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), tower::BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> S::Future {
-        self.requests.0.fetch_add(1, Ordering::Relaxed);
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.observer.requests.fetch_add(1, Ordering::Relaxed);
         tracing::trace!(method = %request.method(), path = request.uri().path(), "a request to the cluster");
-        self.inner.call(request)
+        let (answer, clock) = (self.inner.call(request), self.observer.clock.clone());
+        Box::pin(async move {
+            match tokio::time::timeout(ANSWER, answer).await {
+                Ok(Ok(answer)) => {
+                    clock.note(answer.headers());
+                    Ok(answer)
+                }
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => {
+                    let text = format!("no answer within {} s", ANSWER.as_secs());
+                    Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text).into())
+                }
+            }
+        })
     }
 }
 

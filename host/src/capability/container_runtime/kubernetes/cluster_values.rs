@@ -50,10 +50,6 @@ impl Values {
         };
         cluster.call(Step::new("get", resource, name), QUICK, request).await.map_err(|error| unreadable(&error))
     }
-
-    async fn namespace(&self) -> String {
-        self.backend.cluster().await.map(|cluster| cluster.namespace().to_owned()).unwrap_or_default()
-    }
 }
 
 fn unreadable(error: &RuntimeError) -> ResolveError {
@@ -70,15 +66,13 @@ impl ClusterValues for Values {
         &self.secret_name
     }
 
-    async fn configuration(&self) -> Result<Arc<BTreeMap<String, String>>, ResolveError> {
-        match self.get::<ConfigMap>("configmaps", &self.config_name).await? {
-            Some(map) => Ok(Arc::new(map.data.unwrap_or_default())),
-            None => Err(ResolveError::Configuration(format!(
-                "ConfigMap `{}` does not exist in namespace `{}`; make it with `cluster-tools populate-configmap`",
-                self.config_name,
-                self.namespace().await
-            ))),
-        }
+    async fn configuration(&self) -> Result<Option<Arc<BTreeMap<String, String>>>, ResolveError> {
+        let found = self.get::<ConfigMap>("configmaps", &self.config_name).await?;
+        Ok(found.map(|map| Arc::new(map.data.unwrap_or_default())))
+    }
+
+    async fn namespace(&self) -> String {
+        self.backend.cluster().await.map(|cluster| cluster.namespace().to_owned()).unwrap_or_default()
     }
 
     async fn secret_keys(&self) -> Result<Option<Arc<BTreeSet<String>>>, ResolveError> {

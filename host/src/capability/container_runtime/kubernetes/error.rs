@@ -105,6 +105,11 @@ pub(crate) fn of_status(namespace: &str, status: &kube::core::Status, step: Step
     }
 }
 
+/// Whether a pod was refused because it does not say that it runs as somebody else than root.
+pub(super) fn wants_user(refusal: &str) -> bool {
+    refusal.contains("violates PodSecurity") && refusal.contains("runAsNonRoot")
+}
+
 /// Whether a refusal is for want of a right, and not by an admission check, which has the same status.
 fn is_missing_right(message: &str) -> bool {
     message.contains("is forbidden: User ") || message.contains(" cannot ") && message.contains(" resource ")

@@ -42,11 +42,21 @@ pub(super) struct Ended {
     pub(super) message: String,
 }
 
+/// The cluster's word for a container that was killed for want of memory.
+const OUT_OF_MEMORY: &str = "OOMKilled";
+
+impl Ended {
+    /// Whether it needed more memory than it may have.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        self.reason == OUT_OF_MEMORY
+    }
+}
+
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the container ended with exit code {}", self.code)?;
         match self.reason.as_str() {
-            "OOMKilled" => f.write_str(" (OOMKilled: it needed more memory than it may have; raise `--memory`)"),
+            OUT_OF_MEMORY => f.write_str(" (OOMKilled: it needed more memory than it may have; raise `--memory`)"),
             "" | "Error" | "Completed" => Ok(()),
             reason => write!(f, " ({reason})"),
         }

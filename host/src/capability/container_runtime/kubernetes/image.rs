@@ -42,6 +42,8 @@ pub(super) struct Inspected {
     pub(super) arguments: Vec<String>,
     /// The user, as `USER[:GROUP]`; empty for root.
     pub(super) user: String,
+    /// The names of its variables.
+    pub(super) variables: Vec<String>,
 }
 
 /// What is known of an image for one kind of processor; the reason if nothing can be found out.
@@ -168,7 +170,13 @@ async fn pull(
         entry_point: run.entrypoint.unwrap_or_default(),
         arguments: run.cmd.unwrap_or_default(),
         user: run.user.unwrap_or_default(),
+        variables: run.env.iter().flatten().filter_map(|variable| name(variable)).collect(),
     })
+}
+
+/// The name of a variable, as `NAME=TEXT`.
+fn name(variable: &str) -> Option<String> {
+    variable.split_once('=').map(|(name, _)| name.to_owned())
 }
 
 /// Registries on this machine speak plain HTTP, as engines and clusters have it too.

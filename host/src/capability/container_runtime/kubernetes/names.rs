@@ -40,6 +40,12 @@ pub(super) fn of_session(session: &str, what: &str) -> String {
     }
 }
 
+/// The name of something that an owner, by its unique identifier, has one of: nobody else can mean it, not even a session of
+/// the same name.
+pub(super) fn of_owner(session: &str, uid: &str, what: &str) -> String {
+    of_session(session, &format!("{}-{what}", digest(uid)))
+}
+
 /// Eight digits that tell texts apart whose readable forms are the same.
 pub(super) fn digest(text: &str) -> String {
     hex(Sha256::digest(text).get(..4).unwrap_or_default())
@@ -83,5 +89,11 @@ mod tests {
             assert!(name.len() <= 253 && !name.ends_with('-') && name.starts_with("mcp-"), "{name}");
         }
         assert_ne!(of_session("-x", "session"), of_session("x", "session"));
+        let uids = ["0b5ec1a4-9f5e-4d3c-8a55-111111111111", "0b5ec1a4-9f5e-4d3c-8a55-111111111112"];
+        let [one, other] = uids.map(|uid| of_owner("0123abcd", uid, "runner"));
+        assert!(
+            one != other && is_valid(&one) && one.starts_with("mcp-0123abcd-") && one.ends_with("-runner"),
+            "{one}"
+        );
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use super::pod::{self, Parts};
 use super::runner::Started;
 use super::{PodSettings, labels, values, volumes};
-use crate::capability::container_runtime::{Request, RuntimeError, docker};
+use crate::capability::container_runtime::{Request, RuntimeError, check_words, docker};
 use crate::secrets::{SecretStore, SecretText, materialise};
 
 /// What the objects of a server are called in a plan.
@@ -43,6 +43,7 @@ pub(super) struct Manner<'a> {
     pub(super) settings: &'a PodSettings,
     pub(super) owner: Option<OwnerReference>,
     pub(super) started: Option<Started>,
+    pub(super) user: Option<String>,
     pub(super) stdin: bool,
     pub(super) deadline: Option<i64>,
 }
@@ -52,6 +53,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(name: &'a str, request: &'a Request) -> Result<Self, RuntimeError> {
         docker::create::check_image(&request.spec.image)?;
         let spec = &request.spec;
+        check_words(spec)?;
         let translated = values::translate(name, &spec.environment, &spec.command)?;
         Ok(Self { name, request, translated, volumes: volumes::translate(&spec.volumes)? })
     }
@@ -67,7 +69,7 @@ impl<'a> Draft<'a> {
 
     /// The objects.
     pub(super) fn objects(self, contents: &Contents, manner: Manner<'_>) -> Result<Objects, RuntimeError> {
-        let Manner { settings, owner, started, stdin, deadline } = manner;
+        let Manner { settings, owner, started, user, stdin, deadline } = manner;
         let metadata = || labels::of_server(self.name, &self.request.identity, owner.clone());
         let of = |kind: ObjectKind| {
             contents
@@ -95,7 +97,7 @@ impl<'a> Draft<'a> {
         let claims = std::mem::take(&mut volumes.claims);
         let translated = self.translated;
         let owner = owner.clone();
-        let parts = Parts { name: self.name, settings, owner, translated, volumes, started, stdin, deadline };
+        let parts = Parts { name: self.name, settings, owner, translated, volumes, started, user, stdin, deadline };
         Ok(Objects { pod: pod::pod(self.request, parts)?, secret, config_map, claims })
     }
 }
@@ -111,7 +113,7 @@ pub fn render(request: &Request, settings: &PodSettings, namespace: &str) -> Res
     let stored = &draft.translated.stored;
     let contents = Contents(stored.iter().map(|(place, value)| (place.clone(), named(value))).collect());
     let deadline = deadline(settings);
-    let manner = Manner { settings, owner: None, started: None, stdin: true, deadline };
+    let manner = Manner { settings, owner: None, started: None, user: None, stdin: true, deadline };
     let Objects { pod, secret, config_map, claims } = draft.objects(&contents, manner)?;
     let session = &request.identity.session;
     let mut rendered = Vec::new();
@@ -150,9 +152,13 @@ pub fn check(request: &Request, settings: &PodSettings) -> Result<(), RuntimeErr
     render(request, settings, "default").map(drop)
 }
 
-/// The metadata of the policy that takes the network away.
+/// The metadata of the policy that takes the network away. In a plan it has no owner.
 pub(super) fn policy_metadata(session: &str, owner: Option<OwnerReference>) -> ObjectMeta {
-    labels::of_part(super::names::of_session(session, "no-network"), session, "no-network", owner)
+    let name = match &owner {
+        Some(owner) => super::names::of_owner(session, &owner.uid, "no-network"),
+        None => super::names::of_session(session, "no-network"),
+    };
+    labels::of_part(name, session, "no-network", owner)
 }
 
 /// After how many seconds the cluster ends a pod.

@@ -93,6 +93,8 @@ impl std::fmt::Display for Right {
 pub struct Report {
     /// The namespace.
     pub namespace: String,
+    /// The rights that are there.
+    pub granted: Vec<Right>,
     /// The rights that are missing.
     pub missing: Vec<Right>,
     /// The Role that has all rights that are needed, as YAML.
@@ -112,14 +114,12 @@ pub(super) async fn check(cluster: &Cluster, wanted: &Wanted) -> Result<Report, 
     let rights = wanted.rights();
     let asked: Vec<_> = rights.iter().map(|right| may(cluster, right)).collect();
     let answers: Vec<_> = futures::stream::iter(asked).buffered(AT_ONCE).collect().await;
-    let mut missing = Vec::new();
+    let (mut granted, mut missing) = (Vec::new(), Vec::new());
     for (right, answer) in rights.iter().zip(answers) {
-        if !answer? {
-            missing.push(right.clone());
-        }
+        if answer? { &mut granted } else { &mut missing }.push(right.clone());
     }
     let namespace = cluster.namespace().to_owned();
-    Ok(Report { role: role(&namespace, &rights), namespace, missing })
+    Ok(Report { role: role(&namespace, &rights), namespace, granted, missing })
 }
 
 async fn may(cluster: &Cluster, right: &Right) -> Result<bool, RuntimeError> {

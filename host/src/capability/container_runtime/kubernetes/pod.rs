@@ -40,6 +40,8 @@ pub(super) struct Parts<'a> {
     pub(super) volumes: Volumes,
     /// The runner that starts the program, if it is not the cluster that does.
     pub(super) started: Option<Started>,
+    /// The user of the image, where it has one by its number and the pod must name it.
+    pub(super) user: Option<String>,
     /// Whether the process is given a standard input.
     pub(super) stdin: bool,
     /// After how many seconds the cluster ends the pod.
@@ -49,7 +51,7 @@ pub(super) struct Parts<'a> {
 /// Makes the pod.
 pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeError> {
     let spec = &request.spec;
-    let Parts { name, settings, owner, translated, mut volumes, started, stdin, deadline } = parts;
+    let Parts { name, settings, owner, translated, mut volumes, started, user, stdin, deadline } = parts;
     let mut metadata = labels::of_server(name, &request.identity, owner);
     if spec.network == Network::None {
         let own = metadata.labels.get_or_insert_default();
@@ -77,7 +79,8 @@ pub(super) fn pod(request: &Request, parts: Parts<'_>) -> Result<Pod, RuntimeErr
         ..Container::default()
     };
     // Some container runtimes leave out the group of an image's user.
-    let own_user = started.as_ref().and_then(|started| ids(&started.user).ok());
+    let own_user = started.as_ref().map(|started| started.user.as_str()).or(user.as_deref());
+    let own_user = own_user.and_then(|user| ids(user).ok());
     // A shell that is the first process of a container does not end when it is told to.
     let is_shared = matches!(&started, Some(Started { means: Means::Shell, .. }));
     if let Some(started) = started {
@@ -153,6 +156,11 @@ fn security(
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
         ..PodSecurityContext::default()
     })
+}
+
+/// Whether it is a user by its number, and not root.
+pub(super) fn is_number_of_somebody(user: &str) -> bool {
+    ids(user).is_ok_and(|(user, _)| user != 0)
 }
 
 /// The numbers of `UID[:GID]`.

@@ -24,7 +24,7 @@ use crate::capability::container_runtime::RuntimeError;
 const PAGE: u32 = 200;
 /// How many objects are deleted at once.
 const AT_ONCE: usize = 8;
-/// How much longer a session counts as alive than its Lease says: clocks differ.
+/// How much longer a session counts as alive than its Lease says: a renewal may be on its way.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 /// How long a session may have pods without anybody seeing its Lease.
 const YOUNG: SignedDuration = SignedDuration::from_secs(60);
@@ -83,7 +83,10 @@ pub(super) async fn reap(cluster: &Cluster, dry_run: bool) -> Result<Report, Run
         let Some(session) = lease.labels().get(labels::SESSION) else { continue };
         sessions.entry(session.clone()).or_default().leases.push(lease);
     }
-    let now = Timestamp::now();
+    if sessions.is_empty() {
+        return Ok(Report::default());
+    }
+    let now = cluster.now()?;
     let mut report = Report::default();
     for (id, session) in sessions {
         if !is_dead(&session, now) {
@@ -110,7 +113,7 @@ fn is_owned(pod: &Pod) -> bool {
     pod.owner_references().iter().any(|owner| owner.kind == Lease::KIND && owner.api_version == Lease::API_VERSION)
 }
 
-/// Whether nobody says any more that a session is alive. One without a Lease is dead, unless it has only just begun.
+/// Whether, at this time of the API server, nobody says any more that a session is alive. One without a Lease is dead, unless it has only just begun.
 fn is_dead(session: &Session, now: Timestamp) -> bool {
     let passed = |since: Timestamp, limit: SignedDuration| now.duration_since(since) > limit;
     match session.leases.as_slice() {
@@ -118,7 +121,8 @@ fn is_dead(session: &Session, now: Timestamp) -> bool {
         leases => leases.iter().all(|lease| {
             let spec = lease.spec.clone().unwrap_or_default();
             let seconds = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(0)));
-            let renewed = spec.renew_time.map(|time| time.0).or(lease.creation_timestamp().map(|time| time.0));
+            // The first time that stands in it may be of a gateway that did not know yet what time it is.
+            let renewed = spec.renew_time.map(|time| time.0).max(lease.creation_timestamp().map(|time| time.0));
             renewed.is_some_and(|renewed| passed(renewed, seconds.saturating_add(SLACK)))
         }),
     }

@@ -4,13 +4,15 @@
 //! needs to know what the image runs. Where its registry cannot be asked, or no runner fits the nodes, the cluster starts
 //! the image as it is, and the output comes from the log of the pod; most clusters do not keep the streams apart there.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource as _;
+use provisioning_core::policy::known_text;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::oneshot;
 
@@ -19,6 +21,7 @@ use super::attach::{Attached, End, Piece};
 use super::client::QUICK;
 use super::error::{self, Step};
 use super::failure::Ended;
+use super::image::Inspected;
 use super::pod::CONTAINER;
 use super::removal::Ward;
 use super::runner::{Means, Nonce, Reported, Shells, Started};
@@ -28,8 +31,14 @@ use crate::capability::container_runtime::{Captured, Completed, Request, RunLimi
 
 /// How long the cluster may take to say how a container ended.
 const ENDED: Duration = Duration::from_secs(10);
+/// The exit code of a process that was killed.
+const KILLED: i64 = 137;
+/// How long the cluster may take to say why a process was killed.
+const WHY: Duration = Duration::from_secs(5);
 /// How much longer than a tool the cluster lets its pod live, for pulling its image.
 const SPARE: Duration = Duration::from_secs(20 * 60);
+/// How many images are remembered.
+const IMAGES: usize = 1000;
 /// What the scheduler says of nodes of the wrong kind.
 const WRONG_NODES: &str = "node affinity/selector";
 
@@ -50,7 +59,7 @@ pub(super) async fn run(
             };
             let means = started.as_ref().map(|started| (started.means.clone(), started.architecture));
             let stdin = started.is_some() || !input.is_empty();
-            let how = How { started, stdin, deadline: Some(deadline(&backend, limits.time)) };
+            let how = How { started, user: None, stdin, deadline: Some(deadline(&backend, limits.time)) };
             let Made { lease, ward, mut followed } =
                 match start::create(&backend, &request, how, &|| answer.is_closed()).await {
                     Ok(made) => made,
@@ -81,9 +90,9 @@ pub(super) async fn run(
                     backend.runner.rule_out(architecture);
                     lease.release().await;
                 }
-                (Err(RuntimeError::TimedOut { what, seconds }), _) if what.is_empty() => {
+                (Err(RuntimeError::TimedOut { what, seconds, advice }), _) if what.is_empty() => {
                     lease.release().await;
-                    break Err(RuntimeError::TimedOut { what: of(&request), seconds });
+                    break Err(RuntimeError::TimedOut { what: of(&request), seconds, advice });
                 }
                 // It has ended; its lease removes it in the background.
                 (outcome, _) => break outcome,
@@ -92,6 +101,22 @@ pub(super) async fn run(
         let _ = answer.send(outcome);
     }));
     outcome.await.unwrap_or_else(|_| Err(abandoned()))
+}
+
+/// The images whose tools are started by the cluster as they are, which is said once of each.
+#[derive(Default)]
+pub(super) struct ByLog(Mutex<HashSet<String>>);
+
+impl ByLog {
+    fn warn(&self, image: &str, reason: &str) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < IMAGES && told.insert(image.to_owned()) {
+            tracing::warn!(
+                image,
+                "the output of tools comes from the logs of their pods, later than it could: {reason}"
+            );
+        }
+    }
 }
 
 /// What took too long.
@@ -113,23 +138,13 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
     let image = &request.spec.image;
     let cluster = backend.cluster().await?;
     let Some(architecture) = backend.runner.now(&backend.settings.node_selector) else {
-        tracing::debug!(image, "there is no runner for the cluster's kind of processor");
+        backend.by_log.warn(image, "this gateway was built without a program for the nodes' kind of processor");
         return Ok(None);
     };
-    let means = async {
-        let variables = request.spec.environment.iter().map(|(name, _)| name.as_str());
-        match backend.shells.fits(image, variables) {
-            true => Ok(Means::Shell),
-            false => backend.session.runner(cluster).await.map(|name| Means::Program(name.to_owned())),
-        }
-    };
-    let inspection = backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets);
-    let (inspected, means) = tokio::join!(inspection, means);
-    let means = means?;
-    let inspected = match inspected {
+    let inspected = match backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets).await {
         Ok(inspected) => inspected,
         Err(reason) => {
-            tracing::debug!(image, %reason, "the image cannot be looked at, so the cluster starts it as it is");
+            backend.by_log.warn(image, &format!("what the image runs cannot be found out: {reason}"));
             return Ok(None);
         }
     };
@@ -138,6 +153,12 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
             "image `{image}` has no entry point and no command; give the tool a `command`"
         )));
     }
+    let given = request.spec.environment.iter().map(|(name, _)| name.as_str());
+    let variables = given.chain(inspected.variables.iter().map(String::as_str));
+    let means = match backend.shells.fits(image, variables, first_word(request, &inspected).as_deref()) {
+        true => Means::Shell,
+        false => Means::Program(backend.session.runner(cluster).await?),
+    };
     Ok(Some(Started {
         means,
         architecture,
@@ -152,9 +173,18 @@ async fn runner(backend: &Backend, request: &Request) -> Result<Option<Started>,
     }))
 }
 
+/// What the container would begin with, if that can be told.
+fn first_word(request: &Request, inspected: &Inspected) -> Option<String> {
+    match (inspected.entry_point.first(), request.spec.command.first()) {
+        (Some(word), _) => Some(word.clone()),
+        (None, Some(value)) => known_text(value),
+        (None, None) => inspected.arguments.first().cloned(),
+    }
+}
+
 /// Stands for the tool's name where that is not known.
 fn timed_out(limit: Duration) -> RuntimeError {
-    RuntimeError::TimedOut { what: String::new(), seconds: limit.as_secs() }
+    RuntimeError::ran_too_long(String::new(), limit)
 }
 
 async fn with_runner(
@@ -195,12 +225,14 @@ async fn with_runner(
         collected = tokio::time::timeout(limits.time, collect) => collected,
         never = feed => match never {},
     };
-    let exit_code = match (collected, stdout.code().or(stderr.code())) {
+    let (exit_code, ended) = match (collected, stdout.code().or(stderr.code())) {
         (Err(_), _) => return Err(timed_out(limits.time)),
-        (Ok(None), Some(code)) => code,
+        // Why it was killed, the cluster tells a little later.
+        (Ok(None), Some(KILLED)) => (KILLED, watch::ended(followed, WHY).await),
+        (Ok(None), Some(code)) => (code, None),
         // The whole container was killed, or the connection broke.
         (Ok(end), _) => match watch::ended(followed, ENDED).await {
-            Some(ended) => ended.code,
+            Some(ended) => (ended.code, Some(ended)),
             None => {
                 let reason = match end {
                     Some(End::Broken(reason)) => reason,
@@ -210,7 +242,12 @@ async fn with_runner(
             }
         },
     };
-    Ok(Completed { exit_code, stdout: stdout.finish(), stderr: stderr.finish() })
+    Ok(Completed { exit_code, stdout: stdout.finish(), stderr: stderr.finish(), note: ended.and_then(note) })
+}
+
+/// What is to be said of the end besides its exit code.
+fn note(ended: Ended) -> Option<String> {
+    ended.is_out_of_memory().then(|| Completed::OUT_OF_MEMORY.to_owned())
 }
 
 fn unexpected(reason: &str) -> RuntimeError {
@@ -251,7 +288,7 @@ async fn with_log(
     };
     let Some(ended) = ended else { return Err(timed_out(limits.time)) };
     let (stdout, stderr) = logged(backend, ward, limits.output_bytes).await?;
-    Ok(Completed { exit_code: ended.code, stdout, stderr })
+    Ok(Completed { exit_code: ended.code, stdout, stderr, note: note(ended) })
 }
 
 /// What a container wrote, from its log: the streams apart where the cluster can do that, else all as standard output.
@@ -266,8 +303,8 @@ async fn logged(backend: &Backend, ward: &Ward, limit: usize) -> Result<(Capture
             Err(error) if matches!(error::status(&error), Some(400 | 422)) => {
                 if backend.split_logs.set(false).is_ok() {
                     tracing::warn!(
-                        "the registry of a tool's image cannot be asked what the image runs, and this cluster does not keep \
-                         standard output and error apart in its logs: both come as standard output"
+                        "this cluster does not keep standard output and error apart in its logs (`PodLogsQuerySplitStreams`): of \
+                         tools whose output comes from there, both come as standard output"
                     );
                 }
             }

@@ -40,18 +40,40 @@ const ARCHITECTURE: &str = "kubernetes.io/arch";
 const SHELL: &str = "/bin/sh";
 /// What it is told. The tool is run as a program even if the shell has something of that name itself, with a standard input
 /// of which only the first line is gone, and without the variables that shells set. What the shell itself has to say, such
-/// as `Killed`, goes nowhere.
+/// as `Killed`, goes nowhere. Nothing but what is built into shells is used, so that no `PATH` matters.
 const WORDS: &str = r#"IFS= read -r n || exit 1
 unset PWD OLDPWD SHLVL
 exec 3>&2 2>/dev/null
 (exec "$@" 2>&3 3>&-)
 c=$?
-printf %s%03d "$n" $c
-printf %s%03d "$n" $c >&3
-exit $c"#;
+printf %s%03d "$n" "$c"
+printf %s%03d "$n" "$c" >&3
+exit "$c""#;
 /// Variables that mean something to a shell, so that it does not pass them on as they are.
-const OF_SHELLS: [&str; 14] =
-    ["_", "ENV", "IFS", "LINENO", "MAIL", "MAILPATH", "OLDPWD", "OPTIND", "PPID", "PS1", "PS2", "PS4", "PWD", "SHLVL"];
+const OF_SHELLS: [&str; 20] = [
+    "_",
+    "ENV",
+    "EUID",
+    "FPATH",
+    "IFS",
+    "LINENO",
+    "MAIL",
+    "MAILPATH",
+    "OLDPWD",
+    "OPTARG",
+    "OPTIND",
+    "POSIXLY_CORRECT",
+    "PPID",
+    "PS1",
+    "PS2",
+    "PS4",
+    "PWD",
+    "SHELLOPTS",
+    "SHLVL",
+    "UID",
+];
+/// What the names begin with of those that change what a shell does, or what is loaded into its process too.
+const CHANGING: [&str; 5] = ["BASH", "KSH", "LD_", "MALLOC_", "ZSH"];
 /// How many images are remembered.
 const IMAGES: usize = 1000;
 
@@ -158,13 +180,24 @@ impl Choice {
 pub(super) struct Shells(Mutex<HashSet<String>>);
 
 impl Shells {
-    /// Whether the image's shell is worth a try for a container with these variables.
-    pub(super) fn fits<'a>(&self, image: &str, mut variables: impl Iterator<Item = &'a str>) -> bool {
+    /// Whether the image's shell is worth a try for a container with these variables, that begins with this word as far as
+    /// it is known.
+    pub(super) fn fits<'a>(
+        &self,
+        image: &str,
+        mut variables: impl Iterator<Item = &'a str>,
+        first: Option<&str>,
+    ) -> bool {
+        // Shells have options of their own for what they run, and some have no way to say that none follow.
+        if first.is_none_or(|word| word.is_empty() || word.starts_with('-')) {
+            return false;
+        }
         let is_plain = |name: &str| {
             let mut bytes = name.bytes();
             bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
                 && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
                 && !OF_SHELLS.contains(&name)
+                && !CHANGING.iter().any(|begin| name.starts_with(begin))
         };
         variables.all(is_plain) && !self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(image)
     }
@@ -335,14 +368,20 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_is_not_given_variables_that_it_would_change_and_is_tried_once() {
+    fn a_shell_is_not_given_what_it_would_understand_itself_and_is_tried_once() {
         let shells = Shells::default();
-        assert!(shells.fits("a", ["TOKEN", "_x1"].into_iter()));
-        for odd in ["IFS", "PWD", "a.b", "1x", "", "ü"] {
-            assert!(!shells.fits("a", ["TOKEN", odd].into_iter()), "{odd}");
+        let fits = |image: &str, variables: &[&str], first| shells.fits(image, variables.iter().copied(), first);
+        assert!(fits("a", &["TOKEN", "_x1", "PATH"], Some("ls")));
+        for odd in
+            ["IFS", "PWD", "ENV", "BASH_ENV", "SHELLOPTS", "BASH_FUNC_printf%%", "LD_PRELOAD", "a.b", "1x", "", "ü"]
+        {
+            assert!(!fits("a", &["TOKEN", odd], Some("ls")), "{odd}");
+        }
+        for first in [None, Some(""), Some("-c"), Some("--")] {
+            assert!(!fits("a", &[], first), "{first:?}");
         }
         shells.rule_out("a".to_owned());
-        assert!(!shells.fits("a", std::iter::empty()) && shells.fits("b", std::iter::empty()));
+        assert!(!fits("a", &[], Some("ls")) && fits("b", &[], Some("ls")));
     }
 
     /// Runs the program itself and what the shell is told, where this machine can.

@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Resource as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -30,13 +30,37 @@ const DURATION: Duration = Duration::from_secs(120);
 /// How many times in that period it says so.
 const RENEWALS: u32 = 4;
 
+/// How far the clock of this machine may be from the API server's.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
+
 /// The session of a runtime, begun when it is first needed.
 pub(super) struct Session {
     id: String,
     duration: Duration,
     begun: OnceCell<Begun>,
-    no_network: OnceCell<()>,
-    runner: OnceCell<String>,
+    no_network: Shared,
+    runner: Shared,
+}
+
+/// An object that the servers of a session share: the name of the one that there is. It is made before it is first used, and
+/// anew when the session has another Lease, because it went with the old one.
+#[derive(Default)]
+struct Shared(tokio::sync::Mutex<Option<String>>);
+
+impl Shared {
+    /// Makes sure that the object of this name is there.
+    async fn ensure(
+        &self,
+        name: &str,
+        make: impl Future<Output = Result<(), RuntimeError>>,
+    ) -> Result<(), RuntimeError> {
+        let mut there = self.0.lock().await;
+        if there.as_deref() != Some(name) {
+            make.await?;
+            *there = Some(name.to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// A session that has its Lease.
@@ -50,7 +74,7 @@ struct Begun {
 
 impl Session {
     pub(super) fn new(id: String) -> Self {
-        let (no_network, runner) = (OnceCell::new(), OnceCell::new());
+        let (no_network, runner) = (Shared::default(), Shared::default());
         Self { id, duration: DURATION, begun: OnceCell::new(), no_network, runner }
     }
 
@@ -91,6 +115,7 @@ impl Session {
             holder,
             duration: self.duration,
             owner: Arc::clone(&owner),
+            is_late: is_late(cluster, &made),
         };
         Ok(Begun {
             cluster: cluster.clone(),
@@ -104,8 +129,9 @@ impl Session {
     /// Makes sure that the policy is there that takes the network from pods that shall have none. It is made before the
     /// first of them.
     pub(super) async fn no_network(&self, cluster: &Cluster) -> Result<(), RuntimeError> {
-        let make = || async {
-            let metadata = objects::policy_metadata(&self.id, Some(self.owner(cluster).await?));
+        let metadata = objects::policy_metadata(&self.id, Some(self.owner(cluster).await?));
+        let name = metadata.name.clone().unwrap_or_default();
+        let make = async {
             let policy = pod::no_network(metadata, &self.id);
             create(cluster, "networkpolicies", &policy).await?;
             tracing::warn!(
@@ -114,14 +140,14 @@ impl Session {
             );
             Ok(())
         };
-        self.no_network.get_or_try_init(make).await.copied()
+        self.no_network.ensure(&name, make).await
     }
 
     /// The name of the `ConfigMap` with the programs that start tools.
-    pub(super) async fn runner(&self, cluster: &Cluster) -> Result<&str, RuntimeError> {
-        let make = || async {
-            let owner = self.owner(cluster).await?;
-            let name = names::of_session(&self.id, "runner");
+    pub(super) async fn runner(&self, cluster: &Cluster) -> Result<String, RuntimeError> {
+        let owner = self.owner(cluster).await?;
+        let name = names::of_owner(&self.id, &owner.uid, "runner");
+        let make = async {
             let programs = runner::PROGRAMS.iter();
             let map = ConfigMap {
                 metadata: labels::of_part(name.clone(), &self.id, "runner", Some(owner)),
@@ -133,10 +159,10 @@ impl Session {
                 ),
                 ..ConfigMap::default()
             };
-            create(cluster, "configmaps", &map).await?;
-            Ok::<_, RuntimeError>(name)
+            create(cluster, "configmaps", &map).await
         };
-        Ok(self.runner.get_or_try_init(make).await?.as_str())
+        self.runner.ensure(&name, make).await?;
+        Ok(name)
     }
 
     /// Deletes what the servers shared, and the Lease; the cluster deletes whatever it still owns.
@@ -146,13 +172,13 @@ impl Session {
         begun.pods.stop();
         let cluster = &begun.cluster;
         let policy = async {
-            if self.no_network.initialized() {
-                delete::<NetworkPolicy>(cluster, &names::of_session(&self.id, "no-network")).await;
+            if let Some(name) = self.no_network.0.lock().await.take() {
+                delete::<NetworkPolicy>(cluster, &name).await;
             }
         };
         let runner = async {
-            if let Some(name) = self.runner.get() {
-                delete::<ConfigMap>(cluster, name).await;
+            if let Some(name) = self.runner.0.lock().await.take() {
+                delete::<ConfigMap>(cluster, &name).await;
             }
         };
         tokio::join!(policy, runner);
@@ -160,7 +186,7 @@ impl Session {
     }
 }
 
-/// Creates an object whose name is the session's own: if it is there, an earlier attempt made it.
+/// Creates an object whose name is the owner's own: if it is there, an earlier attempt made it.
 async fn create<K>(cluster: &Cluster, resource: &'static str, object: &K) -> Result<(), RuntimeError>
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
@@ -210,7 +236,7 @@ async fn make(
     holder: &str,
     duration: Duration,
 ) -> Result<Lease, RuntimeError> {
-    let now = MicroTime(Timestamp::now());
+    let now = MicroTime(now(cluster));
     let lease = Lease {
         metadata: labels::of_part(name.to_owned(), session, "session", None),
         spec: Some(LeaseSpec {
@@ -238,6 +264,17 @@ async fn make(
     }
 }
 
+/// What time it is: for the API server, which those go by who ask whether a Lease has run out. Before its first answer, here.
+fn now(cluster: &Cluster) -> Timestamp {
+    cluster.now().unwrap_or_else(|_| Timestamp::now())
+}
+
+/// Whether the time that stands in a Lease is not the API server's.
+fn is_late(cluster: &Cluster, lease: &Lease) -> bool {
+    let written = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+    written.is_some_and(|written| now(cluster).duration_since(written.0).abs() > SKEW)
+}
+
 fn owner(lease: &Lease) -> OwnerReference {
     OwnerReference {
         api_version: Lease::api_version(&()).into_owned(),
@@ -256,6 +293,8 @@ struct Renewal {
     holder: String,
     duration: Duration,
     owner: Arc<Mutex<OwnerReference>>,
+    /// Whether the Lease is to be renewed at once, because the clock of this machine is wrong.
+    is_late: bool,
 }
 
 impl Renewal {
@@ -263,10 +302,12 @@ impl Renewal {
         let api: Api<Lease> = self.cluster.api();
         let mut pauses = tokio::time::interval(self.duration / RENEWALS);
         pauses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        pauses.tick().await;
+        if !self.is_late {
+            pauses.tick().await;
+        }
         loop {
             pauses.tick().await;
-            let renewed = json!({"spec": {"renewTime": MicroTime(Timestamp::now()), "holderIdentity": self.holder}});
+            let renewed = json!({"spec": {"renewTime": MicroTime(now(&self.cluster)), "holderIdentity": self.holder}});
             let params = PatchParams::default();
             let patch = Patch::Merge(renewed);
             let step = Step::new("patch", "leases", &self.name);

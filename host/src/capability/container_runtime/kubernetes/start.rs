@@ -20,12 +20,12 @@ use super::attach::{self, Attached};
 use super::client::{Cluster, QUICK};
 use super::error::{self, MESSAGE, Step};
 use super::failure::{self, Ended, State};
-use super::names;
 use super::objects::{self, Draft, Manner, Objects};
 use super::removal::{Birth, Kind, Ward};
 use super::runner::Started;
 use super::streams::{self, Subject};
 use super::watch::{self, Followed, Sight};
+use super::{names, pod};
 use crate::capability::container_runtime::{Request, Running, RuntimeError};
 use crate::lease::Lease;
 
@@ -33,6 +33,10 @@ use crate::lease::Lease;
 const SLOW: Duration = Duration::from_secs(60);
 /// How long a pull may take.
 const PULL: Duration = Duration::from_secs(15 * 60);
+/// How long making a node may take, where the cluster says that it makes one.
+const NODE: Duration = Duration::from_secs(15 * 60);
+/// How often it is said that a pull or a new node is still waited for.
+const STILL: Duration = Duration::from_secs(30);
 /// How much more time a pod has whose image is pulled a second time; the kubelet waits 10 s before.
 const PULL_AGAIN: Duration = Duration::from_secs(20);
 /// How often, and with what pauses, it is looked for the event that says why a pull failed: it is sent beside the state.
@@ -40,6 +44,8 @@ const LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 /// After how long it is looked closer at a pod that does not run, if there is that much time.
 const LOOK_CLOSER: Duration = Duration::from_secs(4);
+/// How long after the end of a watch for events it is looked for them again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long no node may have room where there is no time for a new node anyway.
 const NO_ROOM: Duration = Duration::from_secs(2);
 /// How much time there must be for it to be worth waiting for a new node.
@@ -47,14 +53,19 @@ const NEW_NODE: Duration = Duration::from_secs(60);
 /// How long the cluster may take to say how a container ended that cannot be attached to.
 const ENDED: Duration = Duration::from_secs(5);
 
+/// The longest that [`start`] takes where a server is given this much time to begin, its image is pulled twice, and a node is
+/// made for it: the lease and the objects before the pod, the pod, and attaching to it.
+pub(super) fn limit(patience: Duration) -> Duration {
+    patience + 3 * SLOW + PULL + NODE + PULL_AGAIN + QUICK + ENDED
+}
+
 /// Starts a server and hands over its streams.
 pub(super) async fn start(backend: Arc<Backend>, request: Request) -> Result<Running, RuntimeError> {
     let (answer, outcome) = oneshot::channel();
     let reaper = backend.reaper.clone();
     drop(reaper.spawn(async move {
         let mut answer = answer;
-        let how = How { started: None, stdin: true, deadline: objects::deadline(&backend.settings) };
-        let started = match create(&backend, &request, how, &|| answer.is_closed()).await {
+        let started = match make(&backend, &request, &|| answer.is_closed()).await {
             Ok(made) => tokio::select! {
                 started = finish(made, &request, backend.settings.start_timeout) => started,
                 // Nobody waits any more: what was made is dropped with the work.
@@ -66,6 +77,39 @@ pub(super) async fn start(backend: Arc<Backend>, request: Request) -> Result<Run
         let _ = answer.send(started);
     }));
     outcome.await.unwrap_or_else(|_| Err(abandoned()))
+}
+
+/// Creates a server's objects. Where the namespace wants to be told that a pod does not run as root, and the image says so by
+/// the number of its user, the pod says it too; that costs a look at the image only where it is wanted.
+async fn make(
+    backend: &Backend,
+    request: &Request,
+    is_abandoned: &(dyn Fn() -> bool + Send + Sync),
+) -> Result<Made, RuntimeError> {
+    let deadline = objects::deadline(&backend.settings);
+    let how = |user| How { started: None, user, stdin: true, deadline };
+    let refused = match create(backend, request, how(None), is_abandoned).await {
+        Err(RuntimeError::Denied(refused)) if error::wants_user(&refused) && request.spec.user.is_none() => refused,
+        other => return other,
+    };
+    let cluster = backend.cluster().await?;
+    let Some(architecture) = backend.runner.now(&backend.settings.node_selector) else {
+        return Err(RuntimeError::Denied(refused));
+    };
+    let image = &request.spec.image;
+    let inspected = backend.images.inspect(cluster, image, architecture, &backend.settings.pull_secrets).await;
+    let why = match inspected {
+        Ok(inspected) if pod::is_number_of_somebody(&inspected.user) => {
+            return create(backend, request, how(Some(inspected.user.clone())), is_abandoned).await;
+        }
+        Ok(inspected) if inspected.user.is_empty() => "the image says that it runs as root".to_owned(),
+        Ok(inspected) => format!(
+            "the image's own user is `{}`, and a cluster only knows numbers",
+            one_line(&inspected.user, MESSAGE)
+        ),
+        Err(reason) => format!("the image's own user cannot be found out: {reason}"),
+    };
+    Err(RuntimeError::Denied(format!("{refused} ({why})")))
 }
 
 /// Waits for a server that was asked for.
@@ -84,6 +128,8 @@ async fn finish(mut made: Made, request: &Request, limit: Duration) -> Result<Ru
 /// How a pod is to be made.
 pub(super) struct How {
     pub(super) started: Option<Started>,
+    /// The image's user, for a pod that must say who it runs as.
+    pub(super) user: Option<String>,
     pub(super) stdin: bool,
     pub(super) deadline: Option<i64>,
 }
@@ -127,8 +173,8 @@ pub(super) async fn create(
     let cluster = backend.cluster().await?;
     let (contents, owner) = tokio::join!(draft.contents(backend.secrets.as_ref()), backend.session.owner(cluster));
     let (contents, owner) = (contents?, Some(owner?));
-    let How { started, stdin, deadline } = how;
-    let manner = Manner { settings: &backend.settings, owner, started, stdin, deadline };
+    let How { started, user, stdin, deadline } = how;
+    let manner = Manner { settings: &backend.settings, owner, started, user, stdin, deadline };
     let Objects { pod, secret, config_map, claims } = draft.objects(&contents, manner)?;
     drop(contents);
     let ward = Ward::new(cluster.clone(), name.clone());
@@ -235,7 +281,8 @@ pub(super) async fn connect(ward: &Ward, followed: &mut Followed, limit: Duratio
 /// Waits until the container runs, or has run. What keeps it from that is explained.
 pub(super) async fn runs(ward: &Ward, followed: &mut Followed, limit: Duration) -> Result<Option<Ended>, RuntimeError> {
     let began = Instant::now();
-    let mut patience = Patience { limit, began, events: Events::Unread, no_room: None, pull: Pull::NotFailed };
+    let events = Events::Unread { again: None, told: Told::default() };
+    let mut patience = Patience { limit, began, events, no_room: None, pull: Pull::NotFailed };
     loop {
         let mut where_ = "waiting for the cluster";
         match followed.now() {
@@ -252,6 +299,7 @@ pub(super) async fn runs(ward: &Ward, followed: &mut Followed, limit: Duration) 
                 State::Coming(place) => {
                     where_ = place;
                     patience.no_room = None;
+                    patience.has_node(&pod);
                 }
                 State::Unschedulable(reason) => patience.unschedulable(ward.name(), reason),
                 State::NotPulled { backing_off, error } => patience.not_pulled(ward, &pod, backing_off, error).await?,
@@ -284,12 +332,25 @@ enum Pull {
 }
 
 enum Events {
-    /// It was not looked for them yet.
-    Unread,
+    /// It is looked for them later: again at that time, or for the first time when the pod has taken long.
+    Unread { again: Option<Instant>, told: Told },
     /// They are being read.
     Read(futures::stream::BoxStream<'static, Result<WatchEvent<Event>, kube::Error>>, Told),
-    /// They cannot be read, or no more come.
-    Over(Told),
+    /// They must not be read.
+    Forbidden(Told),
+}
+
+impl Events {
+    /// It is looked for them again: the watch has ended.
+    fn later(told: Told) -> Self {
+        Self::Unread { again: Some(Instant::now() + LOOK_AGAIN), told }
+    }
+
+    fn told(&mut self) -> &mut Told {
+        match self {
+            Self::Unread { told, .. } | Self::Read(_, told) | Self::Forbidden(told) => told,
+        }
+    }
 }
 
 /// What events told.
@@ -297,8 +358,10 @@ enum Events {
 struct Told {
     /// Since when the image is being pulled.
     pulling: Option<Instant>,
-    /// How long pulling took, which is nobody's fault.
-    pulled: Duration,
+    /// Since when a node is being made for the pod.
+    making_node: Option<Instant>,
+    /// How long that took which is over, which is nobody's fault.
+    excused: Duration,
     warning: Option<String>,
 }
 
@@ -308,7 +371,13 @@ impl Patience {
             tracing::warn!(pod, reason, "no node has room for the pod");
         }
         let since = self.no_room.take().map_or_else(Instant::now, |(since, _)| since);
-        let text = format!("no node has room for the pod: {reason}; lower `--cpus` or `--memory`, or add nodes");
+        let more = match self.limit < NEW_NODE {
+            true => {
+                "; where the cluster makes nodes when they are needed, raise `--max-server-startup-timeout` to 60 or more"
+            }
+            false => "",
+        };
+        let text = format!("no node has room for the pod: {reason}; lower `--cpus` or `--memory`, or add nodes{more}");
         self.no_room = Some((since, RuntimeError::Unavailable(text)));
     }
 
@@ -345,46 +414,76 @@ impl Patience {
         Ok(())
     }
 
-    /// Waits until something is known from events. An error when there is nothing to wait for any more.
-    async fn wait(&mut self, ward: &Ward, where_: &str) -> Result<(), RuntimeError> {
-        let told = match &self.events {
-            Events::Unread => Told::default(),
-            Events::Read(_, told) | Events::Over(told) => told.clone(),
-        };
-        let again = if self.pull == Pull::NotFailed { Duration::ZERO } else { PULL_AGAIN };
-        let limit = match told.pulling {
-            Some(_) => PULL.max(self.limit),
-            None => self.limit + told.pulled + again,
-        };
-        let mut until = self.began + limit;
-        if let Some((since, RuntimeError::Unavailable(_))) = &self.no_room
-            && self.limit < NEW_NODE
-        {
-            until = until.min(*since + NO_ROOM);
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(until) => {
-                if let Some((_, error)) = self.no_room.take() {
-                    return Err(error);
-                }
-                let detail = told.warning.map(|warning| format!(": {warning}")).unwrap_or_default();
-                let what = format!("starting pod `{}` ({where_}{detail})", ward.name());
-                Err(RuntimeError::TimedOut { what, seconds: limit.as_secs() })
-            }
-            () = self.read(ward) => Ok(()),
+    /// The pod has a node, so that none is made for it any more.
+    fn has_node(&mut self, pod: &Pod) {
+        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+            let told = self.events.told();
+            told.excused += told.making_node.take().map(|since| since.elapsed()).unwrap_or_default();
         }
     }
 
-    /// Reads the next event. Events are only looked for if the pod takes long.
+    /// Waits until something is known from events. An error when there is nothing to wait for any more.
+    async fn wait(&mut self, ward: &Ward, where_: &str) -> Result<(), RuntimeError> {
+        let told = self.events.told().clone();
+        let until = self.until(&told);
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => Err(self.over(ward, where_, told, until)),
+            () = self.read(ward) => Ok(()),
+            () = told.remind(ward.name()) => Ok(()),
+        }
+    }
+
+    /// When there is nothing to wait for any more, if nothing happens.
+    fn until(&self, told: &Told) -> Instant {
+        let again = if self.pull == Pull::NotFailed { Duration::ZERO } else { PULL_AGAIN };
+        let usual = self.began + self.limit + told.excused + again;
+        match (told.pulling, told.making_node, &self.no_room) {
+            (Some(since), _, _) => usual.max(since + PULL),
+            (None, Some(since), _) => usual.max(since + NODE),
+            (None, None, Some((since, RuntimeError::Unavailable(_)))) if self.limit < NEW_NODE => {
+                usual.min(*since + NO_ROOM)
+            }
+            (None, None, _) => usual,
+        }
+    }
+
+    /// What is said of a pod that took too long: what it waited for, and what to do.
+    fn over(&mut self, ward: &Ward, where_: &str, told: Told, until: Instant) -> RuntimeError {
+        if let Some((_, error)) = self.no_room.take() {
+            return error;
+        }
+        let (place, advice) = match (told.pulling, matches!(self.events, Events::Forbidden(_))) {
+            (Some(_), _) => {
+                ("pulling its image", "check how the nodes reach the registry, or load the image onto them beforehand")
+            }
+            (None, true) => (
+                where_,
+                "let the gateway `list` and `watch` `events`, so that it can tell a long pull, or raise \
+                 `--max-server-startup-timeout`",
+            ),
+            (None, false) => (where_, RuntimeError::RAISE_STARTUP_TIMEOUT),
+        };
+        let detail = told.warning.map(|warning| format!(": {warning}")).unwrap_or_default();
+        let what = format!("starting pod `{}` ({place}{detail})", ward.name());
+        RuntimeError::TimedOut { what, seconds: (until - self.began).as_secs(), advice }
+    }
+
+    /// Reads the next event. Events are only looked for if the pod takes long, or no node has room for it.
     async fn read(&mut self, ward: &Ward) {
-        if matches!(self.events, Events::Unread) {
-            tokio::time::sleep_until(self.began + LOOK_CLOSER.min(self.limit / 2)).await;
+        if let Events::Unread { again, told } = &self.events {
+            match again {
+                Some(again) => tokio::time::sleep_until(*again).await,
+                None if self.no_room.is_some() => {}
+                None => tokio::time::sleep_until(self.began + LOOK_CLOSER.min(self.limit / 2)).await,
+            }
+            let told = told.clone();
             let api: Api<Event> = ward.cluster().api();
             let params = WatchParams::default().fields(&about(ward));
             // From no version on, so that what was before comes first.
             self.events = match tokio::time::timeout(QUICK, api.watch(&params, "0")).await {
-                Ok(Ok(events)) => Events::Read(events.boxed(), Told::default()),
-                _ => Events::Over(Told::default()),
+                Ok(Ok(events)) => Events::Read(events.boxed(), told),
+                Ok(Err(error)) if error::status(&error) == Some(403) => Events::Forbidden(told),
+                _ => Events::later(told),
             };
             return;
         }
@@ -392,7 +491,7 @@ impl Patience {
         match events.next().await {
             Some(Ok(WatchEvent::Added(event) | WatchEvent::Modified(event))) => told.note(&event),
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => self.events = Events::Over(told.clone()),
+            Some(Err(_)) | None => self.events = Events::later(told.clone()),
         }
     }
 }
@@ -442,19 +541,37 @@ fn about(ward: &Ward) -> String {
 impl Told {
     fn note(&mut self, event: &Event) {
         match event.reason.as_deref() {
-            Some("Pulling") => {
+            Some("Pulling") if self.pulling.is_none() => {
                 self.pulling = Some(Instant::now());
                 tracing::info!(pod = event.involved_object.name, "the cluster pulls the image");
             }
             Some("Pulled" | "Failed") => {
-                self.pulled += self.pulling.take().map(|since| since.elapsed()).unwrap_or_default();
+                self.excused += self.pulling.take().map(|since| since.elapsed()).unwrap_or_default();
+            }
+            // Of the cluster autoscaler, and of Karpenter.
+            Some("TriggeredScaleUp" | "Nominated") if self.making_node.is_none() => {
+                self.making_node = Some(Instant::now());
+                tracing::info!(pod = event.involved_object.name, "the cluster makes a node for the pod");
             }
             _ => {}
         }
-        if event.type_.as_deref() == Some("Warning") {
+        if event.type_.as_deref() == Some("Warning") || event.reason.as_deref() == Some("NotTriggerScaleUp") {
             let message = event.message.as_deref().unwrap_or_default();
             self.warning = Some(one_line(message.trim(), MESSAGE));
         }
+    }
+
+    /// Says now and then what is waited for, if that may take long.
+    async fn remind(&self, pod: &str) {
+        let (since, what) = match (self.pulling, self.making_node) {
+            (Some(since), _) => (since, "pulls the image"),
+            (None, Some(since)) => (since, "makes a node for the pod"),
+            (None, None) => return std::future::pending().await,
+        };
+        let said = since.elapsed().as_secs() / STILL.as_secs();
+        let next = STILL * u32::try_from(said + 1).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(since + next).await;
+        tracing::info!(pod, seconds = since.elapsed().as_secs(), "the cluster still {what}");
     }
 }
 

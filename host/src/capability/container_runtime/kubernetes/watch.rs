@@ -14,11 +14,15 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::Cluster;
 use super::error::{self, Step};
 use super::labels;
+
+/// How long watching may fail before it is said: an API server may begin anew.
+const OUTAGE: Duration = Duration::from_secs(30);
 
 /// What is known of a pod.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +117,12 @@ async fn follow(cluster: Cluster, selector: String, shared: Arc<Mutex<Shared>>) 
     let mut events = pin!(watcher::watcher(api, config).default_backoff());
     // Which of those that are followed were seen since the watch began anew.
     let mut listed: Option<Vec<String>> = None;
+    let mut outage = Outage::default();
     while let Some(event) = events.next().await {
+        match &event {
+            Ok(_) => outage.is_over(),
+            Err(error) => outage.goes_on(error),
+        }
         match event {
             Ok(Event::Init) => listed = Some(Vec::new()),
             Ok(Event::InitApply(pod)) => {
@@ -143,6 +152,33 @@ async fn follow(cluster: Cluster, selector: String, shared: Arc<Mutex<Shared>>) 
             }
             Err(error) => note(&cluster, &shared, &error),
         }
+    }
+}
+
+/// Whether the watch fails, and whether that was said.
+#[derive(Default)]
+struct Outage {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Outage {
+    fn goes_on(&mut self, error: &watcher::Error) {
+        let lasts = self.since.get_or_insert_with(Instant::now).elapsed();
+        if lasts >= OUTAGE && !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!(
+                %error,
+                "the cluster has not told what becomes of the pods for {} s; it is tried again and again",
+                lasts.as_secs()
+            );
+        }
+    }
+
+    fn is_over(&mut self) {
+        if self.is_told {
+            tracing::info!("the cluster tells again what becomes of the pods");
+        }
+        *self = Self::default();
     }
 }
 
