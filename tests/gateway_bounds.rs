@@ -159,6 +159,39 @@ async fn a_server_that_keeps_dying_is_restarted_later_and_later() {
     assert_eq!(text(&call(&client, "a_count").await.unwrap()), "2");
 }
 
+#[tokio::test(start_paused = true)]
+async fn how_long_a_server_took_to_start_is_no_part_of_its_life() {
+    let slow = Behaviour::Slow(Duration::from_secs(90));
+    let options = GatewayOptions { startup_timeout: Duration::from_secs(120), ..long_lived() };
+    let (gateway, _) = gateway(&[("a", slow)], options);
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    for _ in 0..2 {
+        assert!(text(&call(&client, "a_die").await.unwrap()).contains("closed its standard output"));
+    }
+    let paused = call(&client, "a_count").await.unwrap();
+    assert!(text(&paused).contains("failed 2 times in a row"), "{paused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_between_the_end_of_a_server_and_the_next_call_is_no_part_of_its_life() {
+    let restart = RestartPolicy { first: Duration::from_secs(100), ..RestartPolicy::default() };
+    let restart = RestartPolicy { longest: Duration::from_secs(1000), ..restart };
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], GatewayOptions { restart, ..long_lived() });
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+        servers.kill();
+        tokio::time::sleep(Duration::from_secs(90)).await;
+    }
+    // The pause of 100 s began when it was killed, 90 s ago.
+    let paused = call(&client, "a_count").await.unwrap();
+    assert!(text(&paused).contains("failed 2 times in a row and is tried again in 1"), "{paused}");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+}
+
 #[tokio::test]
 async fn a_server_that_is_killed_between_calls_is_replaced_without_an_error() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());

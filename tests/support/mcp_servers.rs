@@ -33,6 +33,8 @@ pub(crate) enum Behaviour {
     Late(Arc<Notify>),
     /// Is good the first time, and after that is never done with being provisioned.
     StartsOnce,
+    /// Takes so long for the handshake, and is then good.
+    Slow(Duration),
     /// Has these tools, which answer like this.
     Odd(Vec<(&'static str, Answer)>),
     /// Has a tool `NAME_grow`, after which it has `NAME_grown` too, and says so.
@@ -186,6 +188,9 @@ async fn run(
         let tool = message["params"]["name"].as_str().unwrap_or_default();
         let tool = tool.strip_prefix(&format!("{name}_")).unwrap_or(tool);
         let mut replies = Vec::new();
+        if let (Behaviour::Slow(time), "initialize") = (&behaviour, method.as_str()) {
+            tokio::time::sleep(*time).await;
+        }
         let result = match method.as_str() {
             "initialize" => json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": name, "version": "1"},
                 "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "logging": {}, "completions": {}}}),

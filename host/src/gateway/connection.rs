@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
@@ -144,7 +145,7 @@ pub(crate) struct Shared {
 struct Table {
     last: u64,
     calls: BTreeMap<u64, mpsc::Sender<Event>>,
-    closed: Option<Closed>,
+    closed: Option<(Closed, Instant)>,
     garbage: Option<String>,
 }
 
@@ -198,7 +199,12 @@ impl Connection {
 
     /// Why there will be no more messages, if that is so.
     pub(crate) fn reason(&self) -> Option<Closed> {
-        self.shared.table().closed.clone()
+        self.shared.table().closed.as_ref().map(|(reason, _)| reason.clone())
+    }
+
+    /// When that was found out.
+    pub(crate) fn closed_at(&self) -> Option<Instant> {
+        self.shared.table().closed.as_ref().map(|(_, at)| *at)
     }
 
     /// To be told when the server says that one of its lists changed. Ends with the connection.
@@ -216,7 +222,7 @@ impl Connection {
         let (sender, events) = mpsc::channel(QUEUE);
         let id = {
             let mut table = self.shared.table();
-            if let Some(reason) = table.closed.clone() {
+            if let Some((reason, _)) = table.closed.clone() {
                 drop(table);
                 return InFlight::ended(Arc::clone(&self.shared), reason);
             }
@@ -333,7 +339,7 @@ impl Shared {
     }
 
     fn reason(&self) -> Closed {
-        self.table().closed.clone().unwrap_or(Closed::Ended)
+        self.table().closed.as_ref().map_or(Closed::Ended, |(reason, _)| reason.clone())
     }
 
     async fn answer(&self, id: Value, result: Result<Value, RpcError>) {
@@ -438,7 +444,7 @@ impl Shared {
     pub(crate) fn close(&self, reason: Closed) {
         let calls = {
             let mut table = self.table();
-            table.closed.get_or_insert(reason.clone());
+            table.closed.get_or_insert_with(|| (reason.clone(), Instant::now()));
             std::mem::take(&mut table.calls)
         };
         self.closed.cancel();

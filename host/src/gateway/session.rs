@@ -56,7 +56,8 @@ impl Session {
                 return Ok(upstream);
             }
             let error = upstream.end();
-            kept.ends.ended(policy, error.to_string(), upstream.lifetime(), Instant::now());
+            let (end, lived) = upstream.end_of_life();
+            kept.ends.ended(policy, error.to_string(), lived, end);
             upstream.log_last_words(&error).await;
         }
         if let Some(pause) = kept.ends.pause(Instant::now()) {
@@ -102,7 +103,8 @@ impl Session {
             };
             if kept.upstream.as_ref().is_some_and(|upstream| Arc::ptr_eq(upstream, broken)) {
                 kept.upstream = None;
-                kept.ends.ended(policy, reason, broken.lifetime(), Instant::now());
+                let (end, lived) = broken.end_of_life();
+                kept.ends.ended(policy, reason, lived, end);
             }
         }
     }

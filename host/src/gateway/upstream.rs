@@ -224,7 +224,11 @@ impl Upstream {
             })
         });
         match greeting {
-            Ok(capabilities) => upstream.capabilities = capabilities,
+            Ok(capabilities) => {
+                upstream.capabilities = capabilities;
+                // Its life begins when it can be used, however long that took.
+                upstream.opened = Instant::now();
+            }
             Err(error) => {
                 upstream.log_last_words(&error).await;
                 return Err(error);
@@ -266,9 +270,10 @@ impl Upstream {
         self.connection.as_ref().is_none_or(Connection::is_closed)
     }
 
-    /// How long ago it was opened.
-    pub(crate) fn lifetime(&self) -> Duration {
-        self.opened.elapsed()
+    /// When it ended, as far as it has, and how long it could be used until then.
+    pub(crate) fn end_of_life(&self) -> (Instant, Duration) {
+        let end = self.connection().and_then(Connection::closed_at).unwrap_or_else(Instant::now);
+        (end, end.saturating_duration_since(self.opened))
     }
 
     /// Why it ended, for one that did.
