@@ -223,6 +223,45 @@ async fn a_kept_server_that_hangs_is_told_and_then_replaced() {
     until("a server that does not answer that either is let go", || servers.running() == 0).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_bounds_every_request_that_is_passed_on() {
+    let requests = [
+        ("tools/call", json!({"name": "a_count", "arguments": {}})),
+        ("prompts/get", json!({"name": "a_prompt"})),
+        ("resources/read", json!({"uri": "a://one"})),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/prompt", "name": "a_prompt"}, "argument": {"name": "x", "value": ""}}),
+        ),
+    ];
+    let deaf = Behaviour::Deaf(&["tools/call", "prompts/get", "resources/read", "completion/complete", "ping"]);
+    let (gateway, servers) = gateway(&[("a", deaf)], long_lived());
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    for (number, (method, params)) in requests.into_iter().enumerate() {
+        let began = tokio::time::Instant::now();
+        let outcome = match client.ask(method, params).await {
+            Ok(result) => text(&result).to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert!(outcome.contains("server `a` did not answer within 600 s"), "{method}: {outcome}");
+        assert!(began.elapsed() < Duration::from_secs(601), "{method}: {:?}", began.elapsed());
+        until("the server is told", || servers.count_of("notifications/cancelled") > number).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_to_a_log_level_still_serves() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Deaf(&["logging/setLevel"]))], long_lived());
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    client.ask("logging/setLevel", json!({"level": "debug"})).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+    assert!(servers.has_received("logging/setLevel"));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_from_a_client_is_answered_under_its_own_id() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], patient());

@@ -35,6 +35,8 @@ pub(crate) enum Behaviour {
     StartsOnce,
     /// Takes so long for the handshake, and is then good.
     Slow(Duration),
+    /// Is good, but does not answer these methods.
+    Deaf(&'static [&'static str]),
     /// Has these tools, which answer like this.
     Odd(Vec<(&'static str, Answer)>),
     /// Has a tool `NAME_grow`, after which it has `NAME_grown` too, and says so.
@@ -185,6 +187,11 @@ async fn run(
         let message: Value = serde_json::from_str(&line).unwrap();
         let method = message["method"].as_str().unwrap_or("response").to_owned();
         received.lock().unwrap().push(method.clone());
+        if let Behaviour::Deaf(methods) = &behaviour
+            && methods.contains(&method.as_str())
+        {
+            continue;
+        }
         let tool = message["params"]["name"].as_str().unwrap_or_default();
         let tool = tool.strip_prefix(&format!("{name}_")).unwrap_or(tool);
         let mut replies = Vec::new();

@@ -132,9 +132,6 @@ pub(crate) async fn forward(
         if is_kept {
             follow(core, server, &upstream, &caller.session);
         }
-        if let Some(level) = &caller.log_level {
-            upstream.set_log_level(level).await;
-        }
         let result = converse(core, &upstream, method, params, caller).await;
         match result {
             Err(CallError::Upstream(error)) => {
@@ -201,6 +198,9 @@ async fn converse(
     let Some(connection) = upstream.connection() else { return Err(upstream.broken(Closed::Dropped).into()) };
     let limit = core.options.call_timeout;
     let exchange = async {
+        if let Some(level) = &caller.log_level {
+            upstream.set_log_level(level).await;
+        }
         let mut call = connection.request(method, params, caller.progress_token.is_some()).await;
         let mut answers = FuturesUnordered::new();
         loop {

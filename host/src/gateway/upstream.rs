@@ -28,6 +28,8 @@ const PROTOCOL_VERSION: &str = "2025-11-25";
 /// How long a server has to read what was sent before it is ended.
 const PARTING: Duration = Duration::from_millis(500);
 
+/// How long a server may take to take a log level.
+const LEVEL: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of a dead server's standard error.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -314,7 +316,8 @@ impl Upstream {
         UpstreamError::Broken { server: self.server.clone(), reason }
     }
 
-    /// Tells the server from which level on the client wants its log messages, if it logs and does not know yet.
+    /// Tells the server from which level on the client wants its log messages, if it logs and does not know yet. Waits a
+    /// few seconds for it at most: what it does with the level is its own business.
     pub(crate) async fn set_log_level(&self, level: &str) {
         if self.capabilities.get("logging").is_none() {
             return;
@@ -326,8 +329,10 @@ impl Upstream {
             }
             *known = Some(level.to_owned());
         }
-        if let Err(error) = self.ask("logging/setLevel", json!({ "level": level })).await {
-            tracing::debug!(server = self.server, %error, "the log level was not taken");
+        match tokio::time::timeout(LEVEL, self.ask("logging/setLevel", json!({ "level": level }))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(server = self.server, %error, "the log level was not taken"),
+            Err(_) => tracing::debug!(server = self.server, "the server did not say whether it took the log level"),
         }
     }
 }
