@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use docker_mcp::gateway::{Gateway, GatewayOptions, HttpOptions};
+use docker_mcp::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport};
 use docker_mcp::secrets::SecretText;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -172,6 +172,54 @@ async fn sessions_beyond_the_limit_are_told_to_come_again() {
     assert_eq!(one.count().await, "1", "those that are there go on");
     one.end().await;
     Session::open(address).await;
+}
+
+#[tokio::test]
+async fn a_session_whose_client_waits_for_an_answer_is_not_idle() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let options = HttpOptions { session_idle: Duration::from_millis(400), ..HttpOptions::default() };
+    let (address, _ends) = serve(&gateway, options).await;
+    let session = Session::open(address).await;
+    assert_eq!(session.count().await, "1");
+    let params = json!({"name": "a_slow", "arguments": {}});
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
+    let waiting = post(address, &call).header("mcp-session-id", &session.id);
+    let waiting = tokio::spawn(async move { waiting.send().await?.text().await });
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!waiting.is_finished(), "the session ended under the call");
+    assert_eq!(session.count().await, "2");
+    waiting.abort();
+    until("the idle session ends", || servers.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_session_of_the_older_transport_that_owes_an_answer_is_not_idle() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let options = HttpOptions {
+        transport: HttpTransport::Sse,
+        session_idle: Duration::from_millis(400),
+        ..HttpOptions::default()
+    };
+    let (address, _ends) = serve(&gateway, options).await;
+    let mut events = Client::new().get(format!("http://{address}/sse")).send().await.unwrap();
+    let mut text = String::new();
+    while !text.contains("\n\n") {
+        text.push_str(&String::from_utf8_lossy(&events.chunk().await.unwrap().unwrap()));
+    }
+    let place = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+    let send = async |message: Value| {
+        let request = Client::new().post(format!("http://{address}{place}")).body(message.to_string());
+        request.send().await.unwrap().status()
+    };
+    let slow =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "a_slow", "arguments": {}}});
+    for message in [initialize(), json!({"jsonrpc": "2.0", "method": "notifications/initialized"}), slow] {
+        assert_eq!(send(message).await, StatusCode::ACCEPTED);
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+    assert_eq!(send(cancelled).await, StatusCode::ACCEPTED, "the session ended under the call");
+    until("the idle session ends", || servers.running() == 0).await;
 }
 
 #[tokio::test]

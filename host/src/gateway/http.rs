@@ -56,7 +56,7 @@ pub struct HttpOptions {
     /// Names under which the gateway may be addressed (`Host`). Empty means those of this machine if the listener is
     /// on loopback, and any otherwise.
     pub allowed_hosts: Vec<String>,
-    /// How long a session lives without requests.
+    /// How long a session lives without requests. One whose client waits for an answer is not idle.
     pub session_idle: Duration,
     /// How many sessions there may be at once; clients beyond are told to come again.
     pub max_sessions: usize,
@@ -96,9 +96,12 @@ impl Gateway {
         let core = Arc::clone(&self.core);
         let protocol = match options.transport {
             HttpTransport::Streamable => {
+                let sessions = Arc::new(Sessions::new(options.max_sessions, options.session_idle));
+                let (kept, served) = (Arc::clone(&sessions), ends.clone());
+                tokio::spawn(async move { served.run_until_cancelled(kept.keep_awake()).await });
                 let service = StreamableHttpService::new(
                     move || Ok(Front::new(Arc::clone(&core))),
-                    Arc::new(Sessions::new(options.max_sessions, options.session_idle)),
+                    sessions,
                     config(&options, is_loopback, ends.clone()),
                 );
                 let router = Router::new().route_service("/mcp", service);

@@ -3,7 +3,7 @@
 //!
 //! A session lives as long as its stream, unless it is idle for too long. The bounds are those of streamable HTTP.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use futures::stream;
 use rmcp::RoleServer;
 use rmcp::ServiceExt as _;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ClientNotification, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -83,6 +83,7 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
     let (incoming, messages) = mpsc::channel(QUEUE);
     let (outgoing, events) = mpsc::channel(QUEUE);
     let (used, uses) = mpsc::channel(1);
+    let requests = Arc::new(Requests { under_way: Mutex::default(), used: used.downgrade() });
     {
         let mut open = sessions.open();
         if open.len() >= sessions.most {
@@ -99,7 +100,8 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
     let connected = ends.clone().drop_guard();
     let endpoint = Event::default().event("endpoint").data(format!("/message?sessionId={id}"));
     tokio::spawn(async move {
-        let transport = Channels { messages, outgoing, unread: Arc::new(Semaphore::new(UNREAD)) };
+        let unread = Arc::new(Semaphore::new(UNREAD));
+        let transport = Channels { messages, outgoing, unread, requests: Arc::clone(&requests) };
         let front = Front::new(Arc::clone(&sessions.core));
         let conversation = async {
             match front.serve_with_ct(transport, ends.clone()).await {
@@ -112,7 +114,7 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
             () = conversation => {}
             () = ends.cancelled() => {}
             () = sessions.core.cancel.cancelled() => {}
-            () = idle(uses, sessions.idle) => tracing::debug!("a session was idle for too long"),
+            () = idle(uses, sessions.idle, &requests) => tracing::debug!("a session was idle for too long"),
         }
         ends.cancel();
         sessions.open().remove(&id);
@@ -134,9 +136,59 @@ async fn next_event((mut events, ends, connected): Events) -> Option<(Result<Eve
     Some((Ok(event), (events, ends, connected)))
 }
 
-/// Resolves when nothing was used for so long.
-async fn idle(mut uses: mpsc::Receiver<()>, limit: Duration) {
-    while let Ok(Some(())) = tokio::time::timeout(limit, uses.recv()).await {}
+/// Resolves when nothing was used for so long, and no answer is owed.
+async fn idle(mut uses: mpsc::Receiver<()>, limit: Duration, requests: &Requests) {
+    loop {
+        match tokio::time::timeout(limit, uses.recv()).await {
+            Ok(Some(())) => {}
+            Err(_) if !requests.under_way().is_empty() => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// The requests of a session that are not answered yet.
+struct Requests {
+    under_way: Mutex<HashSet<RequestId>>,
+    /// Told when one is answered: a session is not idle before that.
+    used: mpsc::WeakSender<()>,
+}
+
+impl Requests {
+    fn under_way(&self) -> MutexGuard<'_, HashSet<RequestId>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn came(&self, message: &ClientJsonRpcMessage) {
+        match message {
+            ClientJsonRpcMessage::Request(request) => {
+                self.under_way().insert(request.id.clone());
+            }
+            // One that is cancelled gets no answer.
+            ClientJsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.under_way().remove(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn goes(&self, message: &ServerJsonRpcMessage) {
+        let id = match message {
+            ServerJsonRpcMessage::Response(response) => Some(&response.id),
+            ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        if id.is_some_and(|id| self.under_way().remove(id))
+            && let Some(used) = self.used.upgrade()
+        {
+            // Full means that it was just told.
+            let _ = used.try_send(());
+        }
+    }
 }
 
 /// Takes a message of a client for its session.
@@ -179,6 +231,7 @@ struct Channels {
     messages: mpsc::Receiver<ClientJsonRpcMessage>,
     outgoing: mpsc::Sender<Event>,
     unread: Arc<Semaphore>,
+    requests: Arc<Requests>,
 }
 
 impl Transport<RoleServer> for Channels {
@@ -186,6 +239,7 @@ impl Transport<RoleServer> for Channels {
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let (outgoing, unread) = (self.outgoing.clone(), Arc::clone(&self.unread));
+        self.requests.goes(&message);
         async move {
             let data = serde_json::to_string(&message)?;
             let _waits = unread.acquire().await.map_err(io::Error::other)?;
@@ -197,7 +251,9 @@ impl Transport<RoleServer> for Channels {
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         // A client that does not read is not listened to either: its requests would pile up as answers.
         drop(self.unread.acquire().await.ok()?);
-        self.messages.recv().await
+        let message = self.messages.recv().await?;
+        self.requests.came(&message);
+        Some(message)
     }
 
     async fn close(&mut self) -> Result<(), io::Error> {
