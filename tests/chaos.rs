@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use engine::Engine;
 use gateway::{Gateway, PATIENCE, STUBBORN, Setup, call};
-use proxy::{Moment, Proxy, Verdict};
+use proxy::{Mode, Moment, Proxy, Verdict};
 
 /// How many gateways are killed at the same time.
 const AT_ONCE: usize = 4;
@@ -199,6 +199,37 @@ async fn kill_at(arena: &Arena, engine: &Engine, point: usize, left: &AtomicUsiz
     let server = arena.setup.name("victim");
     assert_eq!(engine.containers(&server).await, Vec::<String>::new(), "{what}");
     Some((kind, moment))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_comes_after_the_gateway_is_cleaned_up_and_used() {
+    let Some(engine) = Engine::find().await else { return };
+    let arena = Arena::new(&engine).await;
+    arena.setup.add("late", STUBBORN);
+    let mut child = arena.victim(None);
+    tokio::select! {
+        () = converse(&mut child) => panic!("it should have a container first"),
+        _ = engine.wait_for(&arena.setup.name("victim"), 1) => {}
+    }
+    child.kill().await.unwrap();
+    let proxy = Proxy::start();
+    proxy.set(Mode::Refuse);
+    let mut child = arena.gateway("late").env("DOCKER_HOST", proxy.host()).stderr(Stdio::null()).spawn().unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let client = ().serve((stdout, stdin)).await.unwrap();
+    assert!(client.list_all_tools().await.unwrap().is_empty(), "there is no engine yet");
+    proxy.set(Mode::Pass);
+    tokio::time::timeout(PATIENCE, async {
+        while client.list_all_tools().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the server should be discovered once the engine is there");
+    engine.wait_for(&arena.setup.name("victim"), 0).await;
+    client.cancel().await.unwrap();
+    tokio::time::timeout(PATIENCE, child.wait()).await.expect("the gateway should end").unwrap();
+    arena.close(&engine).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

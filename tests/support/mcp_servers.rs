@@ -31,6 +31,8 @@ pub(crate) enum Behaviour {
     Fails,
     /// Is provisioned when told, and then good.
     Late(Arc<Notify>),
+    /// Cannot be provisioned so often, because the engine is away, and is then good.
+    Away(usize),
     /// Is good the first time, and after that is never done with being provisioned.
     StartsOnce,
     /// Takes so long for the handshake, and is then good.
@@ -105,11 +107,14 @@ impl Servers {
 #[async_trait]
 impl Provision for Servers {
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         let behaviour = self.behaviours[server].clone();
         match &behaviour {
             Behaviour::Fails => {
                 return Err(ProvisionError::Unavailable("image `x` cannot be had: set `image`".to_owned()));
+            }
+            Behaviour::Away(times) if asked < *times => {
+                return Err(ProvisionError::Unavailable("cannot reach the engine".to_owned()));
             }
             Behaviour::Late(told) => tokio::select! {
                 () = told.notified() => told.notify_one(),
