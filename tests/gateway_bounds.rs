@@ -292,6 +292,63 @@ async fn what_cannot_be_read_from_a_client_is_answered_under_its_own_id() {
 }
 
 #[tokio::test]
+async fn large_answers_that_are_not_read_are_dropped_beyond_a_bound_and_the_client_is_told() {
+    let odd = Behaviour::Odd(vec![("big", result(&vec![b'x'; 15 << 20])), ("small", result(b"small"))]);
+    let options = GatewayOptions { long_lived: true, call_timeout: Duration::from_secs(120), ..patient() };
+    let (gateway, servers) = gateway(&[("odd", odd)], options);
+    gateway.complete().await;
+    let mut client = RawClient::connect(&gateway, json!({})).await;
+    for id in 1..=6 {
+        client.call(id, "odd_big").await;
+    }
+    client.call(7, "odd_small").await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while servers.count_of("tools/call") < 7 {
+        assert!(Instant::now() < deadline, "the server should get all calls although nothing is read");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut answers = std::collections::BTreeMap::new();
+    while answers.len() < 7 {
+        let answer = client.next().await;
+        answers.insert(answer["id"].as_u64().unwrap(), answer);
+    }
+    assert_eq!(text(&answers[&7]["result"]), "small", "small ones are not dropped");
+    let (dropped, whole): (Vec<_>, Vec<_>) = answers.range(1..=6).partition(|(_, answer)| answer["error"].is_object());
+    assert_eq!((whole.len(), dropped.len()), (4, 2), "64 MiB are four times 15 MiB");
+    for (_, answer) in dropped {
+        let reason = answer["error"]["message"].as_str().unwrap();
+        assert!(reason.contains("earlier answers is not read yet; read them, and ask again"), "{reason}");
+    }
+    // Now there is room again.
+    client.call(8, "odd_big").await;
+    assert_eq!(text(&client.next().await["result"]).len(), 15 << 20);
+}
+
+#[tokio::test]
+async fn large_requests_under_way_are_refused_beyond_a_bound_and_small_ones_are_not() {
+    let options = GatewayOptions { long_lived: true, call_timeout: Duration::from_secs(120), ..patient() };
+    let (gateway, _) = gateway(&[("a", Behaviour::Good)], options);
+    gateway.complete().await;
+    let mut client = RawClient::connect(&gateway, json!({})).await;
+    for id in 1..=6 {
+        client.call_with(id, "a_slow", json!({"text": "x".repeat(15 << 20)})).await;
+    }
+    for id in [5, 6] {
+        let refused = client.next().await;
+        let reason = refused["error"]["message"].as_str().unwrap();
+        assert!(refused["id"] == id && reason.contains("wait for answers, or send less at once"), "{refused}");
+    }
+    client.call(7, "a_count").await;
+    assert_eq!(text(&client.next().await["result"]), "1");
+    // One that is cancelled makes room.
+    client.send(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})).await;
+    client.call(8, "a_count").await;
+    assert_eq!(text(&client.next().await["result"]), "2");
+    client.call_with(9, "a_echo", json!({"text": "x".repeat(15 << 20)})).await;
+    assert!(text(&client.next().await["result"]).len() > 15 << 20);
+}
+
+#[tokio::test]
 async fn a_client_that_sends_nothing_but_garbage_is_let_go() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;

@@ -175,6 +175,32 @@ async fn sessions_beyond_the_limit_are_told_to_come_again() {
 }
 
 #[tokio::test]
+async fn large_requests_of_a_session_are_refused_beyond_a_bound_and_others_are_not() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let (session, other) = (Session::open(address).await, Session::open(address).await);
+    let call = |id: usize, tool: &str| {
+        let params = json!({"name": tool, "arguments": {"text": "x".repeat(4_000_000)}});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+    };
+    let calls: Vec<_> = (0..16)
+        .map(|id| {
+            let request = post(address, &call(id, "a_slow")).header("mcp-session-id", &session.id);
+            tokio::spawn(async move { request.send().await?.text().await })
+        })
+        .collect();
+    until("all of them are at the server", || servers.count_of("tools/call") == 16).await;
+    let refused = session.send(&call(16, "a_slow")).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert!(refused.text().await.unwrap().contains("wait for answers, or send less at once"));
+    assert_eq!(session.count().await, "1", "small ones go on");
+    let echoed = message(other.send(&call(17, "a_echo")).await).await;
+    assert!(echoed["result"]["content"][0]["text"].as_str().unwrap().len() > 4_000_000, "and so do other sessions");
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn a_session_whose_client_waits_for_an_answer_is_not_idle() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
     let options = HttpOptions { session_idle: Duration::from_millis(400), ..HttpOptions::default() };

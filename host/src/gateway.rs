@@ -15,12 +15,14 @@ mod inventory;
 mod relay;
 mod remote;
 mod restart;
+mod room;
 mod servers;
 mod session;
 mod standard_streams;
 mod stdio;
 mod tool_filter;
 mod turns;
+mod unread;
 mod upstream;
 mod wire;
 

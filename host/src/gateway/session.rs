@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::restart::{Ends, RestartPolicy};
+use super::room::Room;
 use super::upstream::{Upstream, UpstreamError};
 
 /// How many principals keep servers at the same time.
@@ -28,6 +29,8 @@ type Slot = Arc<tokio::sync::Mutex<Kept>>;
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     slots: Mutex<HashMap<usize, Slot>>,
+    /// Room for large messages of its servers.
+    pub room: Room,
 }
 
 impl Session {

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use super::connection::{AskError, Closed, Connection, RpcError};
 use super::remote;
+use super::room::Room;
 use crate::capability::container_runtime::StderrTail;
 use crate::lease::Lease;
 use crate::policy::remote_hosts::RemoteHosts;
@@ -40,6 +41,8 @@ pub(crate) struct Introduction {
     pub client_info: Value,
     /// What the client can do.
     pub capabilities: Value,
+    /// Room for large messages that the server sends.
+    pub room: Room,
 }
 
 impl Introduction {
@@ -48,6 +51,7 @@ impl Introduction {
         Self {
             client_info: json!({ "name": "docker-mcp", "version": env!("CARGO_PKG_VERSION") }),
             capabilities: json!({}),
+            room: Room::default(),
         }
     }
 }
@@ -207,10 +211,11 @@ impl Upstream {
             Endpoint::Container(running) => {
                 upstream.lease = Mutex::new(Some(running.lease));
                 upstream.stderr = Some(running.streams.stderr);
-                upstream.connection = Some(Connection::over_streams(running.streams.stdin, running.streams.stdout));
+                let (stdin, stdout) = (running.streams.stdin, running.streams.stdout);
+                upstream.connection = Some(Connection::over_streams(stdin, stdout, introduction.room.clone()));
             }
             Endpoint::Remote(address) => {
-                let connection = remote::connect(&address, opening.remote_hosts)
+                let connection = remote::connect(&address, opening.remote_hosts, introduction.room.clone())
                     .map_err(|reason| UpstreamError::Unusable { server: server.to_owned(), reason })?;
                 upstream.connection = Some(connection);
             }

@@ -9,17 +9,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
 use futures::{Stream, StreamExt as _};
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
     LocalSessionManager, LocalSessionManagerError, SessionConfig,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
 use thiserror::Error;
+
+use crate::gateway::room::Exchange;
 
 /// A request that no session has.
 const NO_REQUEST: u64 = u64::MAX;
@@ -55,13 +58,23 @@ struct Answering<S> {
     stream: Pin<Box<S>>,
     session: SessionId,
     awaited: Arc<Awaited>,
+    /// What the answer takes up until it was taken from the stream.
+    _exchange: Option<Arc<Exchange>>,
 }
 
 impl<S: Stream> Answering<S> {
-    fn new(stream: S, session: &SessionId, awaited: &Arc<Awaited>) -> Self {
+    fn new(stream: S, session: &SessionId, awaited: &Arc<Awaited>, exchange: Option<Arc<Exchange>>) -> Self {
         *awaited.counts().entry(session.clone()).or_default() += 1;
-        Self { stream: Box::pin(stream), session: session.clone(), awaited: Arc::clone(awaited) }
+        let (stream, session, awaited) = (Box::pin(stream), session.clone(), Arc::clone(awaited));
+        Self { stream, session, awaited, _exchange: exchange }
     }
+}
+
+/// What a request takes up.
+fn exchange_of(message: &ClientJsonRpcMessage) -> Option<Arc<Exchange>> {
+    let ClientJsonRpcMessage::Request(request) = message else { return None };
+    let parts = request.request.extensions().get::<Parts>()?;
+    parts.extensions.get::<Arc<Exchange>>().map(Arc::clone)
 }
 
 impl<S: Stream> Stream for Answering<S> {
@@ -180,7 +193,8 @@ impl SessionManager for Sessions {
         id: &SessionId,
         message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
-        Ok(Answering::new(self.local.create_stream(id, message).await?, id, &self.awaited))
+        let exchange = exchange_of(&message);
+        Ok(Answering::new(self.local.create_stream(id, message).await?, id, &self.awaited, exchange))
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
@@ -203,7 +217,7 @@ impl SessionManager for Sessions {
         let is_answer = last_event_id.contains('/');
         let stream = self.local.resume(id, last_event_id).await?;
         Ok(match is_answer {
-            true => Answering::new(stream, id, &self.awaited).left_stream(),
+            true => Answering::new(stream, id, &self.awaited, None).left_stream(),
             false => stream.right_stream(),
         })
     }
