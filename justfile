@@ -37,7 +37,8 @@ fuzz TARGET SECONDS='300':
 
 # Measure what docs/performance.md is about, in an optimised build: parts (sandbox audit policy inspect start calls fresh kubernetes memory), --quick; kubernetes needs KUBECONFIG
 bench *ARGUMENTS:
-    cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
+    cargo build --release --package docker-mcp --bin docker-mcp
+    DOCKER_MCP_BENCH_BINARY="${DOCKER_MCP_BENCH_BINARY:-$(realpath "${CARGO_TARGET_DIR:-target}")/release/docker-mcp}" cargo bench --package docker-mcp --bench numbers -- {{ARGUMENTS}}
 
 # Start a Docker Engine if none answers (as root)
 engine:

@@ -1,8 +1,8 @@
 //! Kills the built gateway at any point of its work and counts what remains after `gateway reap`: nothing. A gateway
 //! that lives beside keeps its container throughout.
 //!
-//! One test kills at each request to the engine and at each answer, one after the other until a whole run passes; one
-//! between each two host calls of a provisioner; one at random times. `DOCKER_MCP_CHAOS_RUNS` says how many random runs there are (default 40),
+//! One test kills at each request to the engine and at each answer, one after the other until a whole run passes; two
+//! between each two host calls of a provisioner, when it deploys a server and when it runs a tool; one at random times. `DOCKER_MCP_CHAOS_RUNS` says how many random runs there are (default 40),
 //! `DOCKER_MCP_CHAOS_SEED` repeats their times.
 
 #![allow(
@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use engine::Engine;
 use gateway::{Gateway, PATIENCE, STUBBORN, Setup, call};
-use proxy::{Moment, Proxy, Verdict};
+use proxy::{Mode, Moment, Proxy, Verdict};
 
 /// How many gateways are killed at the same time.
 const AT_ONCE: usize = 4;
@@ -56,6 +56,15 @@ tools:
       command: [busybox, sh, -c, 'sleep 0.2; echo slept']"#;
     format!("{STUBBORN}{tool}")
 }
+
+/// A server of nothing but a tool that has a container of its own and takes half a second.
+const NAP: &str = r#"type: poci
+tools:
+  - name: nap
+    description: takes a moment
+    container:
+      image: mcp-test/busybox:1
+      command: [busybox, sh, -c, 'sleep 0.5; echo slept']"#;
 
 /// A place for gateways to be killed in, beside one that lives: they share the directory of locks.
 struct Arena {
@@ -202,6 +211,37 @@ async fn kill_at(arena: &Arena, engine: &Engine, point: usize, left: &AtomicUsiz
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_comes_after_the_gateway_is_cleaned_up_and_used() {
+    let Some(engine) = Engine::find().await else { return };
+    let arena = Arena::new(&engine).await;
+    arena.setup.add("late", STUBBORN);
+    let mut child = arena.victim(None);
+    tokio::select! {
+        () = converse(&mut child) => panic!("it should have a container first"),
+        _ = engine.wait_for(&arena.setup.name("victim"), 1) => {}
+    }
+    child.kill().await.unwrap();
+    let proxy = Proxy::start();
+    proxy.set(Mode::Refuse);
+    let mut child = arena.gateway("late").env("DOCKER_HOST", proxy.host()).stderr(Stdio::null()).spawn().unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let client = ().serve((stdout, stdin)).await.unwrap();
+    assert!(client.list_all_tools().await.unwrap().is_empty(), "there is no engine yet");
+    proxy.set(Mode::Pass);
+    tokio::time::timeout(PATIENCE, async {
+        while client.list_all_tools().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the server should be discovered once the engine is there");
+    engine.wait_for(&arena.setup.name("victim"), 0).await;
+    client.cancel().await.unwrap();
+    tokio::time::timeout(PATIENCE, child.wait()).await.expect("the gateway should end").unwrap();
+    arena.close(&engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_between_any_two_host_calls_leaves_nothing() {
     let Some(engine) = Engine::find().await else { return };
     let arena = Arena::new(&engine).await;
@@ -220,6 +260,47 @@ async fn a_kill_between_any_two_host_calls_leaves_nothing() {
     for call in resolving.iter().chain(&others) {
         assert!(calls.iter().any(|known| known == call), "no kill before {call} in {calls:?}");
     }
+    arena.close(&engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_any_two_host_calls_of_a_tools_run_leaves_nothing() {
+    let Some(engine) = Engine::find().await else { return };
+    let arena = Arena::new(&engine).await;
+    let mut calls = Vec::new();
+    for place in 1.. {
+        let server = format!("tool-pause-at-{place}");
+        arena.setup.add(&server, NAP);
+        let Some(call) = kill_where_it_pauses(&arena, &server).await else { break };
+        let left = arena.clean_up_after(&server, &engine, &format!("killed before {call}")).await;
+        // A container that has ended goes by itself, and may still be on its way.
+        assert!(left == 0 || ["drop", "run again", "return"].contains(&call.as_str()), "{left} left before {call}");
+        calls.push(call);
+    }
+    for call in [
+        "log",
+        "name",
+        "resolve-secrets",
+        "resolve-environment",
+        "resolve-command",
+        "run",
+        "drop",
+        "run again",
+        "return",
+    ] {
+        assert!(calls.iter().any(|known| known == call), "no kill before {call} in {calls:?}");
+    }
+    // While the container runs, by time: the tool's own is half a second.
+    arena.setup.add("napping", NAP);
+    let mut child = arena.gateway("napping").stderr(Stdio::null()).spawn().unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let client = ().serve((stdout, stdin)).await.unwrap();
+    tokio::select! {
+        _ = call(&client, "nap", json!({})) => panic!("its container should be seen first"),
+        _ = engine.wait_for(&arena.setup.name("napping"), 1) => {}
+    }
+    child.kill().await.unwrap();
+    arena.clean_up_after("napping", &engine, "killed while the tool ran").await;
     arena.close(&engine).await;
 }
 
@@ -245,6 +326,10 @@ async fn kill_where_it_pauses(arena: &Arena, server: &str) -> Option<String> {
         let client = ().serve((stdout, stdin)).await.unwrap();
         let tools = client.list_all_tools().await.unwrap();
         assert_eq!(tools.len(), 1, "a server that does not pause should serve");
+        if tools[0].name == "nap" {
+            let result = call(&client, "nap", json!({})).await.unwrap();
+            assert_eq!(result["content"][0]["text"], "slept\n");
+        }
     };
     let paused = tokio::time::timeout(PATIENCE, async {
         tokio::select! {

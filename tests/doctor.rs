@@ -41,5 +41,5 @@ fn a_problem_is_exit_code_3_and_both_formats_say_the_same() {
     assert_eq!(findings[0]["state"], "problem");
     assert!(findings[0]["fix"].as_str().unwrap().contains("DOCKER_HOST"));
     let components: Vec<_> = findings.iter().filter(|finding| finding["check"] == "component").collect();
-    assert!(components.len() == 2 && components.iter().all(|finding| finding["state"] == "ok"), "{findings:#?}");
+    assert!(components.len() == 4 && components.iter().all(|finding| finding["state"] == "ok"), "{findings:#?}");
 }

@@ -177,6 +177,31 @@ async fn a_late_server_is_announced_and_then_callable() {
     assert_eq!(text(&client.next().await["result"]), "1");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_engine_is_away_at_first_is_there_once_the_engine_is() {
+    let began = tokio::time::Instant::now();
+    let (gateway, servers) = gateway(&[("a", Behaviour::Away(3))], quick());
+    let mut client = RawClient::connect(&gateway, json!({})).await;
+    client.send(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).await;
+    assert_eq!(client.next().await["result"]["tools"], json!([]), "nobody waits for it");
+    for kind in ["tools", "prompts", "resources"] {
+        assert_eq!(client.next().await["method"], format!("notifications/{kind}/list_changed"));
+    }
+    assert!(began.elapsed() >= Duration::from_secs(7), "pauses of 1, 2 and 4 s, not {:?}", began.elapsed());
+    assert_eq!(servers.asked.load(Ordering::SeqCst), 4);
+    client.call(2, "a_count").await;
+    assert_eq!(text(&client.next().await["result"]), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_engine_stays_away_is_asked_for_less_and_less_often_until_it_is_not_wanted() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Fails)], quick());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let asked = servers.asked.load(Ordering::SeqCst);
+    assert!((60..70).contains(&asked), "{asked}");
+    assert!(gateway.shutdown().await);
+}
+
 #[tokio::test]
 async fn every_call_gets_a_fresh_server_and_none_is_left() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], quick());

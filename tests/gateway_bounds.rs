@@ -159,6 +159,39 @@ async fn a_server_that_keeps_dying_is_restarted_later_and_later() {
     assert_eq!(text(&call(&client, "a_count").await.unwrap()), "2");
 }
 
+#[tokio::test(start_paused = true)]
+async fn how_long_a_server_took_to_start_is_no_part_of_its_life() {
+    let slow = Behaviour::Slow(Duration::from_secs(90));
+    let options = GatewayOptions { startup_timeout: Duration::from_secs(120), ..long_lived() };
+    let (gateway, _) = gateway(&[("a", slow)], options);
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    for _ in 0..2 {
+        assert!(text(&call(&client, "a_die").await.unwrap()).contains("closed its standard output"));
+    }
+    let paused = call(&client, "a_count").await.unwrap();
+    assert!(text(&paused).contains("failed 2 times in a row"), "{paused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_between_the_end_of_a_server_and_the_next_call_is_no_part_of_its_life() {
+    let restart = RestartPolicy { first: Duration::from_secs(100), ..RestartPolicy::default() };
+    let restart = RestartPolicy { longest: Duration::from_secs(1000), ..restart };
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], GatewayOptions { restart, ..long_lived() });
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+        servers.kill();
+        tokio::time::sleep(Duration::from_secs(90)).await;
+    }
+    // The pause of 100 s began when it was killed, 90 s ago.
+    let paused = call(&client, "a_count").await.unwrap();
+    assert!(text(&paused).contains("failed 2 times in a row and is tried again in 1"), "{paused}");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+}
+
 #[tokio::test]
 async fn a_server_that_is_killed_between_calls_is_replaced_without_an_error() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
@@ -190,6 +223,45 @@ async fn a_kept_server_that_hangs_is_told_and_then_replaced() {
     until("a server that does not answer that either is let go", || servers.running() == 0).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_bounds_every_request_that_is_passed_on() {
+    let requests = [
+        ("tools/call", json!({"name": "a_count", "arguments": {}})),
+        ("prompts/get", json!({"name": "a_prompt"})),
+        ("resources/read", json!({"uri": "a://one"})),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/prompt", "name": "a_prompt"}, "argument": {"name": "x", "value": ""}}),
+        ),
+    ];
+    let deaf = Behaviour::Deaf(&["tools/call", "prompts/get", "resources/read", "completion/complete", "ping"]);
+    let (gateway, servers) = gateway(&[("a", deaf)], long_lived());
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    for (number, (method, params)) in requests.into_iter().enumerate() {
+        let began = tokio::time::Instant::now();
+        let outcome = match client.ask(method, params).await {
+            Ok(result) => text(&result).to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert!(outcome.contains("server `a` did not answer within 600 s"), "{method}: {outcome}");
+        assert!(began.elapsed() < Duration::from_secs(601), "{method}: {:?}", began.elapsed());
+        until("the server is told", || servers.count_of("notifications/cancelled") > number).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_to_a_log_level_still_serves() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Deaf(&["logging/setLevel"]))], long_lived());
+    let client = Client::to_gateway(&gateway).await.unwrap();
+    client.list_tools().await.unwrap();
+    client.ask("logging/setLevel", json!({"level": "debug"})).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
+    assert!(servers.has_received("logging/setLevel"));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_from_a_client_is_answered_under_its_own_id() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], patient());
@@ -217,6 +289,63 @@ async fn what_cannot_be_read_from_a_client_is_answered_under_its_own_id() {
     }
     client.call(25, "a_count").await;
     assert_eq!(text(&client.next().await["result"]), "1");
+}
+
+#[tokio::test]
+async fn large_answers_that_are_not_read_are_dropped_beyond_a_bound_and_the_client_is_told() {
+    let odd = Behaviour::Odd(vec![("big", result(&vec![b'x'; 15 << 20])), ("small", result(b"small"))]);
+    let options = GatewayOptions { long_lived: true, call_timeout: Duration::from_secs(120), ..patient() };
+    let (gateway, servers) = gateway(&[("odd", odd)], options);
+    gateway.complete().await;
+    let mut client = RawClient::connect(&gateway, json!({})).await;
+    for id in 1..=6 {
+        client.call(id, "odd_big").await;
+    }
+    client.call(7, "odd_small").await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while servers.count_of("tools/call") < 7 {
+        assert!(Instant::now() < deadline, "the server should get all calls although nothing is read");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut answers = std::collections::BTreeMap::new();
+    while answers.len() < 7 {
+        let answer = client.next().await;
+        answers.insert(answer["id"].as_u64().unwrap(), answer);
+    }
+    assert_eq!(text(&answers[&7]["result"]), "small", "small ones are not dropped");
+    let (dropped, whole): (Vec<_>, Vec<_>) = answers.range(1..=6).partition(|(_, answer)| answer["error"].is_object());
+    assert_eq!((whole.len(), dropped.len()), (4, 2), "64 MiB are four times 15 MiB");
+    for (_, answer) in dropped {
+        let reason = answer["error"]["message"].as_str().unwrap();
+        assert!(reason.contains("earlier answers is not read yet; read them, and ask again"), "{reason}");
+    }
+    // Now there is room again.
+    client.call(8, "odd_big").await;
+    assert_eq!(text(&client.next().await["result"]).len(), 15 << 20);
+}
+
+#[tokio::test]
+async fn large_requests_under_way_are_refused_beyond_a_bound_and_small_ones_are_not() {
+    let options = GatewayOptions { long_lived: true, call_timeout: Duration::from_secs(120), ..patient() };
+    let (gateway, _) = gateway(&[("a", Behaviour::Good)], options);
+    gateway.complete().await;
+    let mut client = RawClient::connect(&gateway, json!({})).await;
+    for id in 1..=6 {
+        client.call_with(id, "a_slow", json!({"text": "x".repeat(15 << 20)})).await;
+    }
+    for id in [5, 6] {
+        let refused = client.next().await;
+        let reason = refused["error"]["message"].as_str().unwrap();
+        assert!(refused["id"] == id && reason.contains("wait for answers, or send less at once"), "{refused}");
+    }
+    client.call(7, "a_count").await;
+    assert_eq!(text(&client.next().await["result"]), "1");
+    // One that is cancelled makes room.
+    client.send(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})).await;
+    client.call(8, "a_count").await;
+    assert_eq!(text(&client.next().await["result"]), "2");
+    client.call_with(9, "a_echo", json!({"text": "x".repeat(15 << 20)})).await;
+    assert!(text(&client.next().await["result"]).len() > 15 << 20);
 }
 
 #[tokio::test]

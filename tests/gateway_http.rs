@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use docker_mcp::gateway::{Gateway, GatewayOptions, HttpOptions};
+use docker_mcp::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport};
 use docker_mcp::secrets::SecretText;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -172,6 +172,80 @@ async fn sessions_beyond_the_limit_are_told_to_come_again() {
     assert_eq!(one.count().await, "1", "those that are there go on");
     one.end().await;
     Session::open(address).await;
+}
+
+#[tokio::test]
+async fn large_requests_of_a_session_are_refused_beyond_a_bound_and_others_are_not() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let (session, other) = (Session::open(address).await, Session::open(address).await);
+    let call = |id: usize, tool: &str| {
+        let params = json!({"name": tool, "arguments": {"text": "x".repeat(4_000_000)}});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+    };
+    let calls: Vec<_> = (0..16)
+        .map(|id| {
+            let request = post(address, &call(id, "a_slow")).header("mcp-session-id", &session.id);
+            tokio::spawn(async move { request.send().await?.text().await })
+        })
+        .collect();
+    until("all of them are at the server", || servers.count_of("tools/call") == 16).await;
+    let refused = session.send(&call(16, "a_slow")).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert!(refused.text().await.unwrap().contains("wait for answers, or send less at once"));
+    assert_eq!(session.count().await, "1", "small ones go on");
+    let echoed = message(other.send(&call(17, "a_echo")).await).await;
+    assert!(echoed["result"]["content"][0]["text"].as_str().unwrap().len() > 4_000_000, "and so do other sessions");
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_session_whose_client_waits_for_an_answer_is_not_idle() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let options = HttpOptions { session_idle: Duration::from_millis(400), ..HttpOptions::default() };
+    let (address, _ends) = serve(&gateway, options).await;
+    let session = Session::open(address).await;
+    assert_eq!(session.count().await, "1");
+    let params = json!({"name": "a_slow", "arguments": {}});
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
+    let waiting = post(address, &call).header("mcp-session-id", &session.id);
+    let waiting = tokio::spawn(async move { waiting.send().await?.text().await });
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!waiting.is_finished(), "the session ended under the call");
+    assert_eq!(session.count().await, "2");
+    waiting.abort();
+    until("the idle session ends", || servers.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_session_of_the_older_transport_that_owes_an_answer_is_not_idle() {
+    let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let options = HttpOptions {
+        transport: HttpTransport::Sse,
+        session_idle: Duration::from_millis(400),
+        ..HttpOptions::default()
+    };
+    let (address, _ends) = serve(&gateway, options).await;
+    let mut events = Client::new().get(format!("http://{address}/sse")).send().await.unwrap();
+    let mut text = String::new();
+    while !text.contains("\n\n") {
+        text.push_str(&String::from_utf8_lossy(&events.chunk().await.unwrap().unwrap()));
+    }
+    let place = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+    let send = async |message: Value| {
+        let request = Client::new().post(format!("http://{address}{place}")).body(message.to_string());
+        request.send().await.unwrap().status()
+    };
+    let slow =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "a_slow", "arguments": {}}});
+    for message in [initialize(), json!({"jsonrpc": "2.0", "method": "notifications/initialized"}), slow] {
+        assert_eq!(send(message).await, StatusCode::ACCEPTED);
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+    assert_eq!(send(cancelled).await, StatusCode::ACCEPTED, "the session ended under the call");
+    until("the idle session ends", || servers.running() == 0).await;
 }
 
 #[tokio::test]

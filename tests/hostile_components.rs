@@ -207,6 +207,21 @@ async fn what_a_module_does_or_claims_at_its_start_is_bounded() {
     }
 }
 
+#[tokio::test]
+async fn a_guest_that_wants_more_memory_or_tables_than_there_is_is_told_the_limit() {
+    let grow_table = "(drop (table.grow $more (ref.null func) (i32.const 30000))) (unreachable)";
+    let error = failure(&provisioner(4, "(table $more 1 funcref)", grow_table)).await;
+    assert!(error.contains("limit `table-elements`: 20000 elements in all tables together;"), "{error}");
+    let grow_memory = "(drop (memory.grow (i32.const 2000))) (unreachable)";
+    let error = failure(&provisioner(4, "", grow_memory)).await;
+    assert!(error.contains("limit `memory`: 64 MiB in all memories together;"), "{error}");
+    let error = failure(&provisioner(2000, "", "(unreachable)")).await;
+    assert!(error.contains("limit `memory`: 64 MiB in all memories together;"), "{error}");
+    // A trap that has to do with no limit names none.
+    let error = failure(&provisioner(4, "", "(unreachable)")).await;
+    assert!(error.contains("unreachable") && !error.contains("limit"), "{error}");
+}
+
 #[test]
 fn imports_that_do_not_exist_are_refused_by_name() {
     let package = "mcp-gateway:provisioning";

@@ -145,14 +145,39 @@ async fn a_guest_that_computes_forever_is_stopped_and_the_next_operation_works()
 
 #[tokio::test]
 async fn a_guest_that_wants_too_much_is_stopped() {
-    assert!(mischief("eat-memory").await.contains("failed"));
-    assert!(mischief("recurse").await.contains("failed"));
-    assert!(mischief("flood-calls").await.contains("too many host calls"));
-    assert!(mischief("flood-handles").await.contains("failed"));
-    assert!(mischief("hoard-text").await.contains("too much text"));
-    assert!(mischief("copy-much").await.contains("failed"));
-    assert!(mischief("start-many").await.contains("too many containers"));
-    assert!(mischief("run-many").await.contains("too many containers"));
+    for (behaviour, what, limit) in [
+        ("spin", "computing time", "limit `time`: 2000 ms of computing;"),
+        ("eat-memory", "failed", "limit `memory`: 64 MiB in all memories together;"),
+        ("recurse", "failed", "a stack has 512 KiB, which nothing changes"),
+        ("flood-calls", "too many host calls", "limit `host-calls`: 10000 host calls;"),
+        ("flood-handles", "failed", "limit `handles`: 4096 handles at once;"),
+        ("hoard-text", "too much text", "limit `value-bytes`: 8 MiB in values at once;"),
+        ("copy-much", "failed", "limit `copied-bytes`: 4 MiB copied by one host call;"),
+        ("start-many", "too many containers", "limit `containers`: 16 containers;"),
+        ("run-many", "too many containers", "limit `containers`: 16 containers;"),
+    ] {
+        let error = mischief(behaviour).await;
+        assert!(error.contains(what) && error.contains(limit), "{behaviour}: {error}");
+        let says_what_changes_it = error.contains("` of a policy can only lower") || behaviour == "recurse";
+        assert!(says_what_changes_it, "{behaviour}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_reaches_what_a_policy_allows_is_told_the_rule() {
+    let limits = "{memory: 4Mi, host-calls: 50, time: 100ms}";
+    let policy = format!("version: 1\ncomponents: {{allow: [{{component: '*', name: small, limits: {limits}}}]}}");
+    for (behaviour, limit) in [
+        ("eat-memory", "limit `memory`: 4 MiB in all memories together; `limits.memory` of rule `small`"),
+        ("flood-calls", "limit `host-calls`: 50 host calls; `limits.host-calls` of rule `small`"),
+        ("spin", "limit `time`: 100 ms of computing; `limits.time` of rule `small`"),
+    ] {
+        let catalog = CATALOG.replace("NAME", behaviour);
+        let world = World::under(&policy, hostile(), ALL, behaviour, &catalog);
+        let error = world.provision(behaviour).await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(limit) && error.contains("policy.yaml:"), "{behaviour}: {error}");
+        assert_eq!(world.left().await, 0, "{behaviour}");
+    }
 }
 
 /// Counts lines of components in the log.
@@ -323,7 +348,10 @@ async fn a_component_of_too_many_instances_is_stopped() {
         let world = World::new(Source::File(path.clone()), ALL, "s");
         match world.provision("s").await {
             Ok(_) => assert!(is_allowed, "{count} instances"),
-            Err(error) => assert!(!is_allowed && error.to_string().contains("failed"), "{count}: {error}"),
+            Err(error) => {
+                let limit = "limit `instances`: 64 core instances, tables and memories each;";
+                assert!(!is_allowed && error.to_string().contains(limit), "{count}: {error}");
+            }
         }
         assert_eq!(world.left().await, 0);
     }

@@ -68,6 +68,41 @@ fn over_pipes() {
     assert!(child.wait().unwrap().success());
 }
 
+/// Sends what the gateway logs a line about, far more than a pipe holds, and expects an answer all the same.
+fn assert_served_without_a_reader_of_the_log(mut child: std::process::Child, log: impl Read) {
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (answered, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        assert_served(stdout);
+        answered.send(()).unwrap();
+    });
+    std::thread::spawn(move || {
+        let conversation = conversation();
+        let (first, call) = conversation.trim_end().rsplit_once('\n').unwrap();
+        let noise = "this is not MCP\n{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"ping\"}\n".repeat(3_000);
+        stdin.write_all(format!("{first}\n{noise}{call}\n").as_bytes()).unwrap();
+    });
+    answer.recv_timeout(PATIENCE).expect("the gateway should not wait for the reader of its log");
+    assert!(child.wait().unwrap().success(), "nor should its end");
+    drop(log);
+}
+
+#[test]
+fn nobody_need_read_the_log() {
+    let home = TempDir::new().unwrap();
+    let command = || {
+        let mut command = gateway(&home);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    };
+    let mut child = command().stderr(Stdio::piped()).spawn().unwrap();
+    let log = child.stderr.take().unwrap();
+    assert_served_without_a_reader_of_the_log(child, log);
+    let (log, theirs) = UnixStream::pair().unwrap();
+    let child = command().stderr(OwnedFd::from(theirs)).spawn().unwrap();
+    assert_served_without_a_reader_of_the_log(child, log);
+}
+
 #[test]
 fn over_sockets_as_some_clients_have_them() {
     let home = TempDir::new().unwrap();

@@ -4,7 +4,8 @@
 //!
 //! `just bench` runs all parts; `just bench calls memory` only these, `--quick` with three samples of each. What is
 //! compared is measured in turns, so that both meet the same noise. Only a wrong result is a failure, never a slow one.
-//! With `DOCKER_MCP_BENCH_BINARY` the gateways are those of another build.
+//! With `DOCKER_MCP_BENCH_BINARY` the gateways are those of another build; `just bench` takes the one that is shipped, built
+//! with the settings of a release.
 
 #![allow(
     clippy::print_stdout,
@@ -93,7 +94,8 @@ fn run() -> anyhow::Result<()> {
         }
     }
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|own| own == part);
-    println!("{}\n", report::machine());
+    println!("{}", report::machine());
+    println!("gateways: `{}`\n", gateway::program().display());
     if cfg!(debug_assertions) {
         println!("this is an unoptimised build: use `just bench` for figures that mean something\n");
     }

@@ -14,6 +14,7 @@ mod doctor;
 mod feature;
 mod gateway_reap;
 mod gateway_run;
+mod log;
 mod man;
 pub(crate) mod options;
 pub(crate) mod output;
@@ -149,14 +150,16 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(run(cli.command));
     // A thread that is still blocked, on standard input for example, must not hold up the end.
     runtime.shutdown_background();
-    match result {
+    let code = match result {
         Ok(Status::Success) => ExitCode::SUCCESS,
         Ok(Status::Partial) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            log::last_line(&format!("error: {}", message(&error)));
             ExitCode::FAILURE
         }
-    }
+    };
+    log::finish();
+    code
 }
 
 /// An error and its causes in one line. A cause that the text before already tells is not told again.
@@ -200,7 +203,8 @@ fn user_files() -> anyhow::Result<UserFiles> {
     Ok(UserFiles::new(assemble::home().as_deref(), std::env::var_os("DOCKER_CONFIG"))?)
 }
 
-/// Sends logs to stderr: stdout belongs to the protocol and to data.
+/// Sends logs to stderr: stdout belongs to the protocol and to data. Those of a gateway, which are not `quiet`, never wait
+/// for their reader.
 pub(crate) fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
     use std::io::IsTerminal as _;
     let default = match (verbosity.verbose, quiet) {
@@ -231,12 +235,12 @@ pub(crate) fn log_to_stderr(verbosity: Verbosity, quiet: bool) {
         .fold(filter, EnvFilter::add_directive),
     };
     let colour = output::colours(std::io::stderr().is_terminal());
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter)
-        .with_ansi(colour)
-        .with_timer(uptime())
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_timer(uptime());
+    let lines = if quiet { None } else { log::standard_error() };
+    match lines {
+        Some(lines) => log.with_writer(move || lines).init(),
+        None => log.with_writer(std::io::stderr).init(),
+    }
 }
 
 /// Random bytes from the system, in hexadecimal.

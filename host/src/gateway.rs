@@ -15,12 +15,14 @@ mod inventory;
 mod relay;
 mod remote;
 mod restart;
+mod room;
 mod servers;
 mod session;
 mod standard_streams;
 mod stdio;
 mod tool_filter;
 mod turns;
+mod unread;
 mod upstream;
 mod wire;
 
@@ -62,7 +64,7 @@ pub struct GatewayOptions {
     /// How long a server may take to greet and to list what it offers, and how long lists wait for servers, counted
     /// from the start of the gateway. Image pulls do not count.
     pub startup_timeout: Duration,
-    /// How long a server may take to answer a request.
+    /// How long a server may take to answer a request, whatever its method.
     pub call_timeout: Duration,
     /// Keeps every server for the whole client session instead of a call.
     pub long_lived: bool,

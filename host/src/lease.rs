@@ -3,6 +3,8 @@
 //!
 //! It knows nothing of what is leased.
 
+mod attempts;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +12,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+
+pub use self::attempts::Attempts;
+
+/// How long [`Lease::release`] waits.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 type Release = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -48,7 +55,8 @@ impl Reaper {
         Lease { name: name.into(), reaper: self.clone(), release: Some(Box::new(move || Box::pin(release()))) }
     }
 
-    /// Waits until everything dropped so far is released, for at most `limit`. True if nothing is left.
+    /// Waits until everything dropped so far is released, for at most `limit`. True if nothing is left. Releases that
+    /// take longer go on for as long as the runtime lives.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.tracker.close();
         let drained = tokio::time::timeout(limit, self.tracker.wait()).await.is_ok();
@@ -77,11 +85,11 @@ impl Lease {
         &self.name
     }
 
-    /// Releases now and waits for it, instead of in the background.
+    /// Releases now and waits for it, for at most 45 seconds; what takes longer goes on in the background.
     pub async fn release(mut self) {
         if let Some(release) = self.release.take() {
             let work = self.reaper.spawn(release());
-            if let Err(error) = work.await {
+            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, work).await {
                 tracing::error!(%error, name = self.name, "release failed");
             }
         }
@@ -123,6 +131,22 @@ mod tests {
         }
         assert!(reaper.drain(Duration::from_secs(5)).await);
         assert_eq!(released.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_that_takes_long_is_not_waited_for_and_goes_on() {
+        let reaper = Reaper::new();
+        let released = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&released);
+        let lease = reaper.lease("x", move || async move {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        lease.release().await;
+        assert_eq!(released.load(Ordering::SeqCst), 0);
+        assert!(!reaper.drain(Duration::from_secs(20)).await);
+        assert!(reaper.drain(Duration::from_secs(3600)).await);
+        assert_eq!(released.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod limits;
 mod linking;
 pub mod mapping;
 pub mod operation;
+mod reached;
 pub(crate) mod shape;
 pub(crate) mod waiting;
 

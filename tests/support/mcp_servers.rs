@@ -31,8 +31,14 @@ pub(crate) enum Behaviour {
     Fails,
     /// Is provisioned when told, and then good.
     Late(Arc<Notify>),
+    /// Cannot be provisioned so often, because the engine is away, and is then good.
+    Away(usize),
     /// Is good the first time, and after that is never done with being provisioned.
     StartsOnce,
+    /// Takes so long for the handshake, and is then good.
+    Slow(Duration),
+    /// Is good, but does not answer these methods.
+    Deaf(&'static [&'static str]),
     /// Has these tools, which answer like this.
     Odd(Vec<(&'static str, Answer)>),
     /// Has a tool `NAME_grow`, after which it has `NAME_grown` too, and says so.
@@ -101,11 +107,14 @@ impl Servers {
 #[async_trait]
 impl Provision for Servers {
     async fn provision(&self, server: &str, cancel: CancellationToken) -> Result<Endpoint, ProvisionError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         let behaviour = self.behaviours[server].clone();
         match &behaviour {
             Behaviour::Fails => {
                 return Err(ProvisionError::Unavailable("image `x` cannot be had: set `image`".to_owned()));
+            }
+            Behaviour::Away(times) if asked < *times => {
+                return Err(ProvisionError::Unavailable("cannot reach the engine".to_owned()));
             }
             Behaviour::Late(told) => tokio::select! {
                 () = told.notified() => told.notify_one(),
@@ -183,9 +192,17 @@ async fn run(
         let message: Value = serde_json::from_str(&line).unwrap();
         let method = message["method"].as_str().unwrap_or("response").to_owned();
         received.lock().unwrap().push(method.clone());
+        if let Behaviour::Deaf(methods) = &behaviour
+            && methods.contains(&method.as_str())
+        {
+            continue;
+        }
         let tool = message["params"]["name"].as_str().unwrap_or_default();
         let tool = tool.strip_prefix(&format!("{name}_")).unwrap_or(tool);
         let mut replies = Vec::new();
+        if let (Behaviour::Slow(time), "initialize") = (&behaviour, method.as_str()) {
+            tokio::time::sleep(*time).await;
+        }
         let result = match method.as_str() {
             "initialize" => json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": name, "version": "1"},
                 "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "logging": {}, "completions": {}}}),

@@ -10,11 +10,10 @@ use super::Effort;
 use super::client::Call;
 use super::engine::TINY;
 use super::gateway::{Place, Server};
-use super::report::{end, note, reference, verdict};
+use super::report::{Spread, end, note, reference, verdict};
 
 /// What one gateway used.
 struct Used {
-    servers: usize,
     resident: f64,
     anonymous: f64,
     peak: f64,
@@ -23,28 +22,37 @@ struct Used {
 }
 
 pub(crate) async fn measure(effort: Effort) -> anyhow::Result<()> {
-    println!("memory: the gateway's own, with idle servers that are kept (reference {})", reference::MEMORY);
+    let runs = effort.samples(5);
     println!(
-        "  {:44} {:>8} {:>12} {:>12} {:>10} {:>10}",
+        "memory: the gateway's own, with idle servers that are kept: medians of {runs} gateways, and what they lie \
+         between (reference {})",
+        reference::MEMORY
+    );
+    println!(
+        "  {:30} {:>8} {:>22} {:>22} {:>22} {:>16}",
         "MB", "servers", "resident", "of it heap", "peak", "wake-ups"
     );
     for (name, image, tool, answer) in [("in Docker", TINY, "ping", "pong"), ("embedded", SAMPLE, "text_stats", "1")] {
-        let mut figures = Vec::new();
-        for count in [1, 20] {
-            let used = idle(effort, image, count, tool, answer).await?;
-            println!(
-                "  {name:44} {:>8} {:>12.1} {:>12.1} {:>10.1} {:>10}",
-                used.servers, used.resident, used.anonymous, used.peak, used.wake_ups
-            );
-            figures.push(used);
+        let (mut one, mut twenty) = (Vec::new(), Vec::new());
+        for _ in 0..runs {
+            // In turns, so that both meet the same machine.
+            one.push(idle(effort, image, 1, tool, answer).await?);
+            twenty.push(idle(effort, image, 20, tool, answer).await?);
         }
-        if let [one, twenty] = figures.as_slice() {
-            let each = (twenty.resident - one.resident) / 19.0;
-            verdict(&format!("{name}, one server"), one.resident, 31.0, "MB");
-            verdict(&format!("{name}, twenty servers"), twenty.resident, 50.0, "MB");
-            verdict(&format!("{name}, each further server"), each, 1.0, "MB");
-            note(&format!("threads of the idle gateway ran {} times in {} s", twenty.wake_ups, twenty.idle.as_secs()));
+        for (servers, used) in [(1, &one), (20, &twenty)] {
+            let of = |what: fn(&Used) -> f64| Spread::of(used.iter().map(what));
+            let (resident, heap, peak) = (of(|used| used.resident), of(|used| used.anonymous), of(|used| used.peak));
+            let wake_ups = of(|used| used.wake_ups as f64);
+            println!("  {name:30} {servers:>8} {resident:>22} {heap:>22} {peak:>22} {wake_ups:>16.0}");
         }
+        let resident = |used: &[Used]| Spread::of(used.iter().map(|used| used.resident)).median;
+        let each = one.iter().zip(&twenty).map(|(one, twenty)| (twenty.resident - one.resident) / 19.0);
+        verdict(&format!("{name}, one server, median"), resident(&one), 31.0, "MB");
+        verdict(&format!("{name}, twenty servers, median"), resident(&twenty), 50.0, "MB");
+        verdict(&format!("{name}, each further server, median"), Spread::of(each).median, 1.0, "MB");
+        let (wake_ups, idle) = (Spread::of(twenty.iter().map(|used| used.wake_ups as f64)), twenty.first());
+        let seconds = idle.map_or(0, |used| used.idle.as_secs());
+        note(&format!("threads of the idle gateway ran {:.0} times in {seconds} s", wake_ups.median));
     }
     end();
     Ok(())
@@ -70,7 +78,6 @@ async fn idle(effort: Effort, image: &str, count: usize, tool: &str, answer: &'s
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let megabytes = |name| field(&status, name).map(|kilobytes| kilobytes as f64 * 1024.0 / 1e6);
     let used = Used {
-        servers: count,
         resident: megabytes("VmRSS")?,
         anonymous: megabytes("RssAnon")?,
         peak: megabytes("VmHWM")?,

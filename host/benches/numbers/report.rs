@@ -1,5 +1,6 @@
 //! Series of samples, and how they are printed.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Figures of the Go gateway, taken on another 2-core machine: an order of magnitude, not a race.
@@ -42,6 +43,32 @@ impl Series {
         differences.sort_unstable_by(f64::total_cmp);
         let index = (differences.len() * percent).div_ceil(100).saturating_sub(1);
         differences.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Several figures of one thing: the one in the middle, and the two that all lie between.
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = figures.collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+        Self { median: at(sorted.len() / 2), least: at(0), most: at(sorted.len().saturating_sub(1)) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(1);
+        let Self { median, least, most } = self;
+        let text = format!("{median:.digits$} ({least:.digits$}-{most:.digits$})");
+        // Not `pad`, which would take the digits for a length.
+        write!(f, "{text:>width$}", width = f.width().unwrap_or_default())
     }
 }
 

@@ -3,30 +3,27 @@
 //! It changes nothing but the cache of compiled components and the directory of sessions, and shows no content of any
 //! file.
 
+mod access;
+mod components;
 mod engines;
 mod files;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::cluster::ClusterPlace;
 use super::{Status, cache};
-use crate::builtin;
-use crate::capability::container_runtime::embedded::{EmbeddedRuntime, SAMPLE};
+use crate::capability::container_runtime::RuntimeError;
 use crate::capability::container_runtime::kubernetes::permissions::Wanted;
 use crate::capability::container_runtime::kubernetes::{Address, KubernetesRuntime, PodSettings};
-use crate::capability::container_runtime::{ContainerRuntime as _, Quiet, RuntimeError};
 use crate::catalog::user_files::features;
 use crate::lease::Reaper;
-use crate::policy::grants::Grants;
-use crate::sandbox::component::{Provisioner, Source};
-use crate::sandbox::engine::Engine;
 use crate::secrets::search_path::SearchPath;
 use crate::session::Sessions;
 
@@ -146,7 +143,8 @@ async fn examine(place: &Place) -> Vec<Finding> {
     let (cache, finding) = check_cache(place);
     findings.push(finding);
     findings.push(check_sessions(place));
-    findings.extend(check_sandbox(cache.as_deref()).await);
+    findings.extend(components::built_in(cache.as_deref()).await);
+    findings.extend(components::installed(place));
     findings.push(files::catalog(place));
     findings.push(files::configuration(place));
     findings
@@ -218,53 +216,6 @@ fn check_sessions(place: &Place) -> Finding {
             Finding::warning("sessions", detail, fix)
         }
     }
-}
-
-/// Whether wasm runs here, and whether the built-in components do.
-async fn check_sandbox(cache: Option<&Path>) -> Vec<Finding> {
-    let engine = match Engine::new(cache) {
-        Ok(engine) => engine,
-        Err(error) => {
-            let detail = format!("WebAssembly cannot be run here: {error:#}");
-            return vec![Finding::problem("wasm", detail, "use a 64-bit x86 or ARM processor and a current release")];
-        }
-    };
-    let mut findings = vec![Finding::ok("wasm", "WebAssembly runs here")];
-    let began = Instant::now();
-    let loading = {
-        let source = Source::BuiltIn { name: "docker", bytes: builtin::DOCKER };
-        tokio::task::spawn_blocking(move || Provisioner::load(&engine, &source, Grants::builtin_docker()))
-    };
-    findings.push(match loading.await {
-        Ok(Ok(provisioner)) => loaded("docker", &provisioner.digest, began.elapsed()),
-        Ok(Err(error)) => broken("docker", &error.to_string()),
-        Err(error) => broken("docker", &error.to_string()),
-    });
-    let began = Instant::now();
-    let name = SAMPLE.trim_start_matches("embedded:");
-    let builtin = BTreeMap::from([(name, builtin::SAMPLE_SERVER)]);
-    let secrets = Arc::new(SearchPath::new(Vec::new()));
-    let embedded = Engine::for_servers(cache)
-        .map_err(|error| RuntimeError::Engine(format!("{error:#}")))
-        .and_then(|engine| EmbeddedRuntime::new(engine, Reaper::new(), secrets, PathBuf::new(), builtin));
-    let prepared = match embedded {
-        Ok(runtime) => runtime.prepare(SAMPLE, &Quiet).await,
-        Err(error) => Err(error),
-    };
-    findings.push(match prepared {
-        Ok(()) => loaded(SAMPLE, &crate::sandbox::contract::digest(builtin::SAMPLE_SERVER), began.elapsed()),
-        Err(error) => broken(SAMPLE, &error.to_string()),
-    });
-    findings
-}
-
-fn loaded(name: &str, digest: &str, time: Duration) -> Finding {
-    let detail = format!("`{name}` (sha256:{digest}) loads in {} ms", time.as_millis());
-    Finding::ok("component", detail)
-}
-
-fn broken(name: &str, error: &str) -> Finding {
-    Finding::problem("component", format!("`{name}` does not load: {error}"), "install docker-mcp again")
 }
 
 /// One line per finding, and below it what to do.

@@ -20,6 +20,8 @@ use crate::session::{NOWHERE, Session, Sessions};
 
 /// How long cleaning up in the background may take.
 const BACKGROUND: Duration = Duration::from_secs(120);
+/// The longest pause between two attempts in the background.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How the report is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -106,31 +108,44 @@ async fn of_cluster(arguments: &Arguments) -> anyhow::Result<Status> {
     Ok(if failed { Status::Partial } else { Status::Success })
 }
 
-/// Removes what dead sessions left in the namespace. A cluster that is away is no news: whatever needs it says so.
+/// Removes what dead sessions left in the namespace. A cluster that is away is no news, since whatever needs it says so; it
+/// is tried again until it is there.
 pub(super) async fn of_cluster_in_background(cluster: KubernetesRuntime) {
-    match tokio::time::timeout(BACKGROUND, cluster.reap(false)).await {
-        Ok(Ok(report)) => {
-            for dead in report.dead {
-                dead.failures.iter().for_each(|failure| tracing::warn!(session = dead.session, "{failure}"));
-                let pods = dead.pods.len();
-                tracing::info!(session = dead.session, pods, "removed what a dead session left in the cluster");
+    let mut pauses = pauses();
+    let report = loop {
+        match tokio::time::timeout(BACKGROUND, cluster.reap(false)).await {
+            Ok(Ok(report)) => break report,
+            Ok(Err(error)) => tracing::debug!(%error, "what dead sessions left in the cluster was not looked for"),
+            Err(_) => {
+                return tracing::warn!(
+                    "removing what dead sessions left takes too long; run `docker-mcp gateway reap --runtime kubernetes`"
+                );
             }
         }
-        Ok(Err(error)) => tracing::debug!(%error, "what dead sessions left in the cluster was not looked for"),
-        Err(_) => tracing::warn!(
-            "removing what dead sessions left takes too long; run `docker-mcp gateway reap --runtime kubernetes`"
-        ),
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+    };
+    for dead in report.dead {
+        dead.failures.iter().for_each(|failure| tracing::warn!(session = dead.session, "{failure}"));
+        let pods = dead.pods.len();
+        tracing::info!(session = dead.session, pods, "removed what a dead session left in the cluster");
     }
 }
 
-/// Removes what dead sessions left. An engine that is away is no news: whatever needs it says so.
+/// Removes what dead sessions left. An engine that is away is no news, since whatever needs it says so; it is tried again
+/// until it is there.
 pub(super) async fn in_background(docker: Arc<DockerRuntime>, sessions: Sessions) {
-    let report = match tokio::time::timeout(BACKGROUND, docker.reap(&sessions, false)).await {
-        Ok(Ok(report)) => report,
-        Ok(Err(error)) => return tracing::debug!(%error, "what dead sessions left was not looked for"),
-        Err(_) => {
-            return tracing::warn!("removing what dead sessions left takes too long; run `docker-mcp gateway reap`");
+    let mut pauses = pauses();
+    let report = loop {
+        match tokio::time::timeout(BACKGROUND, docker.reap(&sessions, false)).await {
+            Ok(Ok(report)) => break report,
+            Ok(Err(error)) => tracing::debug!(%error, "what dead sessions left was not looked for"),
+            Err(_) => {
+                return tracing::warn!(
+                    "removing what dead sessions left takes too long; run `docker-mcp gateway reap`"
+                );
+            }
         }
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
     };
     for dead in report.dead {
         for failure in &dead.failures {
@@ -145,6 +160,12 @@ pub(super) async fn in_background(docker: Arc<DockerRuntime>, sessions: Sessions
             );
         }
     }
+}
+
+/// How long to wait before an engine that was away is asked again: one second, then twice as long each time, up to
+/// [`LONGEST_PAUSE`].
+fn pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(Duration::from_secs(1)), |pause| Some((*pause * 2).min(LONGEST_PAUSE)))
 }
 
 fn text(report: &Report, dry_run: bool) -> String {

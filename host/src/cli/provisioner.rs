@@ -168,7 +168,7 @@ fn store() -> anyhow::Result<Store> {
 }
 
 /// The imports of a component as the lock file has them.
-fn imports(inspection: &Inspection) -> Vec<String> {
+pub(super) fn imports(inspection: &Inspection) -> Vec<String> {
     let of = |import: &crate::inspect::Import| {
         let functions = import.functions.iter().map(|function| format!("{}#{}", import.name, function.name));
         std::iter::once(import.name.clone()).chain(functions).collect::<Vec<_>>()
@@ -201,7 +201,7 @@ fn write_new(path: &PathBuf, bytes: &[u8], replace: bool) -> anyhow::Result<()> 
 }
 
 /// Whether an installed component still has what was agreed to.
-fn holds(store: &Store, name: &str, installed: &Installed) -> Result<(), String> {
+pub(super) fn holds(store: &Store, name: &str, installed: &Installed) -> Result<(), String> {
     let bytes = store.bytes(name, installed).map_err(|error| error.to_string())?;
     let inspection = read_component(&bytes).map_err(|error| error.to_string())?;
     match imports(&inspection).into_iter().find(|import| !installed.imports.contains(import)) {

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Gateway;
 use super::connection::{AskError, Closed, Connection, Event, RpcError};
+use super::room::{Place, Room};
 
 /// How much is in flight between this client and a gateway in the same process.
 const PIPE: usize = 64 << 10;
@@ -101,7 +102,7 @@ impl Client {
         stdin: impl AsyncWrite + Send + Unpin + 'static,
         stdout: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<Self, ClientError> {
-        let connection = Connection::over_streams(stdin, stdout);
+        let connection = Connection::over_streams(stdin, stdout, Room::default());
         let mut client = Self { connection, server: Value::Null, child: None, _ends: None };
         let params = json!({
             "protocolVersion": "2025-11-25",
@@ -155,7 +156,7 @@ impl Client {
     ) -> Result<Value, ClientError> {
         let method = "tools/call";
         let params = json!({ "name": name, "arguments": arguments });
-        let mut call = self.connection.request(method, params, true).await;
+        let mut call = self.connection.request(method, params, true, Place::default()).await;
         loop {
             match call.next().await {
                 Event::Response(result) => return result.map_err(|error| refused(method, error)),

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
-use super::wire::{Line, LineReader, TooLong, write_messages};
+use super::room::{Place, Room, weight};
+use super::wire::{Line, LineReader, RawLine, TooLong, write_messages};
 
 /// How many messages wait for the other side.
 const QUEUE: usize = 64;
@@ -122,8 +124,8 @@ pub(crate) struct Connection {
 /// What the transport of a connection holds.
 #[derive(Debug)]
 pub(crate) struct TransportSide {
-    /// What to send.
-    pub messages: mpsc::Receiver<Value>,
+    /// What to send, with the room that it takes.
+    pub messages: mpsc::Receiver<(Value, Place)>,
     /// Cancelled when the connection is dropped.
     pub ends: CancellationToken,
     /// Dropped when everything is sent.
@@ -133,7 +135,9 @@ pub(crate) struct TransportSide {
 /// What requests and the reading task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    out: mpsc::Sender<Value>,
+    out: mpsc::Sender<(Value, Place)>,
+    /// For what the server sends.
+    room: Room,
     table: Mutex<Table>,
     closed: CancellationToken,
     /// Changes whenever the server says that one of its lists did.
@@ -143,18 +147,19 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     last: u64,
-    calls: BTreeMap<u64, mpsc::Sender<Event>>,
-    closed: Option<Closed>,
+    calls: BTreeMap<u64, mpsc::Sender<(Event, Place)>>,
+    closed: Option<(Closed, Instant)>,
     garbage: Option<String>,
 }
 
 impl Connection {
-    /// Connects over a server's standard streams.
+    /// Connects over a server's standard streams. There is `room` for large messages that it sends.
     pub(crate) fn over_streams(
         stdin: impl AsyncWrite + Send + Unpin + 'static,
         stdout: impl AsyncRead + Send + Unpin + 'static,
+        room: Room,
     ) -> Self {
-        let (connection, TransportSide { messages, ends, written }) = Self::unconnected();
+        let (connection, TransportSide { messages, ends, written }) = Self::unconnected(room);
         tokio::spawn(async move {
             write_messages(stdin, messages).await;
             drop(written);
@@ -172,11 +177,11 @@ impl Connection {
     }
 
     /// A connection whose transport is up to the caller, who feeds [`Connection::shared`] with what arrives.
-    pub(crate) fn unconnected() -> (Self, TransportSide) {
+    pub(crate) fn unconnected(room: Room) -> (Self, TransportSide) {
         let (out, messages) = mpsc::channel(QUEUE);
         let (ends, written) = (CancellationToken::new(), CancellationToken::new());
-        let shared =
-            Shared { out, table: Mutex::default(), closed: CancellationToken::new(), lists: watch::Sender::new(()) };
+        let (table, closed, lists) = (Mutex::default(), CancellationToken::new(), watch::Sender::new(()));
+        let shared = Shared { out, room, table, closed, lists };
         let side = TransportSide { messages, ends: ends.clone(), written: written.clone().drop_guard() };
         (Self { shared: Arc::new(shared), written, _ends: ends.drop_guard() }, side)
     }
@@ -198,7 +203,12 @@ impl Connection {
 
     /// Why there will be no more messages, if that is so.
     pub(crate) fn reason(&self) -> Option<Closed> {
-        self.shared.table().closed.clone()
+        self.shared.table().closed.as_ref().map(|(reason, _)| reason.clone())
+    }
+
+    /// When that was found out.
+    pub(crate) fn closed_at(&self) -> Option<Instant> {
+        self.shared.table().closed.as_ref().map(|(_, at)| *at)
     }
 
     /// To be told when the server says that one of its lists changed. Ends with the connection.
@@ -211,12 +221,12 @@ impl Connection {
         self.shared.table().garbage.clone()
     }
 
-    /// Sends a request. With `progress` the server is asked to report it.
-    pub(crate) async fn request(&self, method: &str, mut params: Value, progress: bool) -> InFlight {
+    /// Sends a request, which keeps its place until it is written. With `progress` the server is asked to report it.
+    pub(crate) async fn request(&self, method: &str, mut params: Value, progress: bool, place: Place) -> InFlight {
         let (sender, events) = mpsc::channel(QUEUE);
         let id = {
             let mut table = self.shared.table();
-            if let Some(reason) = table.closed.clone() {
+            if let Some((reason, _)) = table.closed.clone() {
                 drop(table);
                 return InFlight::ended(Arc::clone(&self.shared), reason);
             }
@@ -226,14 +236,14 @@ impl Connection {
             id
         };
         // Made before sending, so that being dropped while sending tidies up.
-        let call = InFlight { id, events, shared: Arc::clone(&self.shared), done: None };
+        let call = InFlight { id, events, shared: Arc::clone(&self.shared), done: None, place: Place::default() };
         if progress && let Some(object) = params.as_object_mut() {
             let meta = object.entry("_meta").or_insert_with(|| json!({}));
             if let Some(meta) = meta.as_object_mut() {
                 meta.insert("progressToken".to_owned(), id.into());
             }
         }
-        self.send(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await;
+        self.send(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }), place).await;
         call
     }
 
@@ -242,7 +252,7 @@ impl Connection {
     /// # Errors
     /// What the server answered, or why it did not.
     pub(crate) async fn ask(&self, method: &str, params: Value) -> Result<Value, AskError> {
-        let mut call = self.request(method, params, false).await;
+        let mut call = self.request(method, params, false, Place::default()).await;
         loop {
             match call.next().await {
                 Event::Response(result) => return result.map_err(AskError::Rpc),
@@ -257,7 +267,7 @@ impl Connection {
 
     /// Sends a notification.
     pub(crate) async fn notify(&self, method: &str, params: Value) {
-        self.send(json!({ "jsonrpc": "2.0", "method": method, "params": params })).await;
+        self.send(json!({ "jsonrpc": "2.0", "method": method, "params": params }), Place::default()).await;
     }
 
     /// Answers a request of the server.
@@ -265,9 +275,9 @@ impl Connection {
         self.shared.answer(id, result).await;
     }
 
-    async fn send(&self, message: Value) {
+    async fn send(&self, message: Value, place: Place) {
         // If the transport is gone, the reading side says so to every request.
-        let _ = self.shared.out.send(message).await;
+        let _ = self.shared.out.send((message, place)).await;
     }
 }
 
@@ -286,15 +296,17 @@ pub(crate) enum AskError {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     id: u64,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<(Event, Place)>,
     shared: Arc<Shared>,
     done: Option<Closed>,
+    /// The place of the event that came last.
+    place: Place,
 }
 
 impl InFlight {
     fn ended(shared: Arc<Shared>, reason: Closed) -> Self {
         let (_, events) = mpsc::channel(1);
-        Self { id: 0, events, shared, done: Some(reason) }
+        Self { id: 0, events, shared, done: Some(reason), place: Place::default() }
     }
 
     /// What happens next. Safe to drop.
@@ -303,13 +315,19 @@ impl InFlight {
             return Event::Closed(reason.clone());
         }
         let event = self.events.recv().await;
-        let event = event.unwrap_or_else(|| Event::Closed(self.shared.reason()));
+        let (event, place) = event.unwrap_or_else(|| (Event::Closed(self.shared.reason()), Place::default()));
+        self.place = place;
         match &event {
             Event::Response(_) => self.done = Some(Closed::Ended),
             Event::Closed(reason) => self.done = Some(reason.clone()),
             Event::Notification { .. } | Event::Request { .. } => {}
         }
         event
+    }
+
+    /// The place that the event which came last takes up. It is given back with the next one, unless a clone is kept.
+    pub(crate) fn place(&self) -> Place {
+        self.place.clone()
     }
 }
 
@@ -322,7 +340,7 @@ impl Drop for InFlight {
                 "params": { "requestId": self.id, "reason": "the client cancelled the request" },
             });
             // A full queue means that the server does not read; it will not miss this.
-            let _ = self.shared.out.try_send(cancelled);
+            let _ = self.shared.out.try_send((cancelled, Place::default()));
         }
     }
 }
@@ -333,7 +351,7 @@ impl Shared {
     }
 
     fn reason(&self) -> Closed {
-        self.table().closed.clone().unwrap_or(Closed::Ended)
+        self.table().closed.as_ref().map_or(Closed::Ended, |(reason, _)| reason.clone())
     }
 
     async fn answer(&self, id: Value, result: Result<Value, RpcError>) {
@@ -341,34 +359,39 @@ impl Shared {
             Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
             Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error.to_json() }),
         };
-        let _ = self.out.send(message).await;
+        let _ = self.out.send((message, Place::default())).await;
     }
 
-    /// Takes in a message from the server.
-    pub(crate) async fn receive(&self, message: Value) {
+    /// Waits until there is room for a message. Nothing more is read from the server before.
+    pub(crate) async fn room_for(&self, text: &[u8]) -> Place {
+        self.room.take(weight(text)).await
+    }
+
+    /// Takes in a message from the server, which takes up a place.
+    pub(crate) async fn receive(&self, message: Value, place: &Place) {
         match message {
             Value::Object(mut message) => {
                 let id = message.remove("id").filter(|id| !id.is_null());
                 let method = message.get("method").and_then(Value::as_str).map(str::to_owned);
                 let params = message.remove("params").unwrap_or_else(|| json!({}));
                 match (method, id) {
-                    (Some(method), Some(id)) => self.requested(id, method, params).await,
-                    (Some(method), None) => self.notified(method, params).await,
-                    (None, Some(id)) => self.responded(&id, message).await,
+                    (Some(method), Some(id)) => self.requested(id, method, params, place).await,
+                    (Some(method), None) => self.notified(method, params, place).await,
+                    (None, Some(id)) => self.responded(&id, message, place).await,
                     (None, None) => tracing::debug!("ignored a message that is neither request nor response"),
                 }
             }
             // A batch of the 2025-03-26 revision.
             Value::Array(messages) => {
                 for message in messages {
-                    Box::pin(self.receive(message)).await;
+                    Box::pin(self.receive(message, place)).await;
                 }
             }
             _ => {}
         }
     }
 
-    async fn requested(&self, id: Value, method: String, params: Value) {
+    async fn requested(&self, id: Value, method: String, params: Value, place: &Place) {
         if method == "ping" {
             return self.answer(id, Ok(json!({}))).await;
         }
@@ -377,12 +400,13 @@ impl Shared {
         let Some(call) = self.any_call() else {
             return self.answer(id, Err(RpcError::method_not_found(&method))).await;
         };
-        if call.send(Event::Request { id: id.clone(), method: method.clone(), params }).await.is_err() {
+        let request = Event::Request { id: id.clone(), method: method.clone(), params };
+        if call.send((request, place.clone())).await.is_err() {
             self.answer(id, Err(RpcError::method_not_found(&method))).await;
         }
     }
 
-    async fn notified(&self, method: String, params: Value) {
+    async fn notified(&self, method: String, params: Value, place: &Place) {
         if method.ends_with("/list_changed") {
             self.lists.send_replace(());
             return;
@@ -395,11 +419,11 @@ impl Shared {
         };
         if let Some(call) = call {
             // A call that has just ended needs no news.
-            let _ = call.send(Event::Notification { method, params }).await;
+            let _ = call.send((Event::Notification { method, params }, place.clone())).await;
         }
     }
 
-    async fn responded(&self, id: &Value, mut message: serde_json::Map<String, Value>) {
+    async fn responded(&self, id: &Value, mut message: serde_json::Map<String, Value>, place: &Place) {
         let Some(call) = id.as_u64().and_then(|id| self.table().calls.remove(&id)) else {
             tracing::debug!("ignored the response to a request that is no longer waited for");
             return;
@@ -411,7 +435,7 @@ impl Shared {
                 Err(RpcError { code: -32603, message: "the response holds no result".to_owned(), data: None })
             }
         };
-        let _ = call.send(Event::Response(result)).await;
+        let _ = call.send((Event::Response(result), place.clone())).await;
     }
 
     /// An answer that cannot be read fails the request that it belongs to, and nothing else.
@@ -419,10 +443,11 @@ impl Shared {
         tracing::warn!(reason, "the server sent a message that cannot be read");
         let message = format!("the server sent an answer that cannot be read: {reason}");
         let error = json!({ "code": RpcError::INTERNAL, "message": message });
-        self.responded(id, serde_json::Map::from_iter([("error".to_owned(), error)])).await;
+        let answer = serde_json::Map::from_iter([("error".to_owned(), error)]);
+        self.responded(id, answer, &Place::default()).await;
     }
 
-    fn any_call(&self) -> Option<mpsc::Sender<Event>> {
+    fn any_call(&self) -> Option<mpsc::Sender<(Event, Place)>> {
         self.table().calls.values().next().cloned()
     }
 
@@ -430,7 +455,7 @@ impl Shared {
     pub(crate) async fn failed_to_send(&self, id: u64, reason: Closed) {
         let call = self.table().calls.remove(&id);
         if let Some(call) = call {
-            let _ = call.send(Event::Closed(reason)).await;
+            let _ = call.send((Event::Closed(reason), Place::default())).await;
         }
     }
 
@@ -438,13 +463,13 @@ impl Shared {
     pub(crate) fn close(&self, reason: Closed) {
         let calls = {
             let mut table = self.table();
-            table.closed.get_or_insert(reason.clone());
+            table.closed.get_or_insert_with(|| (reason.clone(), Instant::now()));
             std::mem::take(&mut table.calls)
         };
         self.closed.cancel();
         for call in calls.into_values() {
             // Not awaited for long: a call that does not read its events sees the channel end.
-            let _ = call.try_send(Event::Closed(reason.clone()));
+            let _ = call.try_send((Event::Closed(reason.clone()), Place::default()));
         }
     }
 }
@@ -454,8 +479,14 @@ async fn read_messages(shared: &Shared, stdout: impl AsyncRead + Unpin) -> Close
     let mut lines = LineReader::new(BufReader::with_capacity(64 << 10, stdout), TooLong::Fail);
     let mut garbage = 0;
     loop {
-        match lines.next().await {
-            Line::Message(message) => shared.receive(message).await,
+        let line = lines.next_line().await;
+        // Before it is parsed, which makes it larger.
+        let place = match &line {
+            RawLine::Line => shared.room_for(lines.line()).await,
+            _ => Place::default(),
+        };
+        match lines.parse(line) {
+            Line::Message(message) => shared.receive(message, &place).await,
             Line::Unreadable(id, reason) => shared.unreadable(&id, &reason).await,
             Line::Garbage(excerpt) => {
                 garbage += 1;

@@ -12,7 +12,12 @@ use super::ephemeral;
 use super::inventory::{Inventory, Offer, Status};
 use super::servers::Server;
 use super::upstream::{Introduction, Opening, Upstream, UpstreamError};
+use crate::provision::ProvisionError;
 
+/// How soon a server is tried again that could not be discovered because what would run it is away.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between such attempts, which each take twice as long as the one before.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How many pages of one list are read. A server that has more is taken to repeat itself.
 const MAX_PAGES: usize = 100;
 /// How many items of one list are taken. No model could choose among more.
@@ -20,29 +25,46 @@ const MAX_ITEMS: usize = 2_000;
 /// How much text the items of one list may be together.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Discovers one server and records the outcome.
+/// Discovers one server and records the outcome. While what would run it is away, it is tried again, less and less often,
+/// until the server is no longer one of the gateway's.
 pub(crate) async fn discover(opening: &Opening<'_>, definition: &Server, index: usize, inventory: &Inventory) {
-    let started = tokio::time::Instant::now();
-    let status = match offer(opening, definition, &definition.retired).await {
-        Ok(offer) => {
-            tracing::info!(
-                server = definition.name,
-                tools = offer.tools.len(),
-                prompts = offer.prompts.len(),
-                resources = offer.resources.len() + offer.templates.len(),
-                milliseconds = started.elapsed().as_millis(),
-                "server discovered"
-            );
-            Status::Ready(Arc::new(offer))
-        }
-        Err(error) => {
-            if !matches!(error, UpstreamError::Cancelled) {
-                tracing::error!(server = definition.name, %error, "server left out");
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let started = tokio::time::Instant::now();
+        let error = match offer(opening, definition, &definition.retired).await {
+            Ok(offer) => {
+                tracing::info!(
+                    server = definition.name,
+                    tools = offer.tools.len(),
+                    prompts = offer.prompts.len(),
+                    resources = offer.resources.len() + offer.templates.len(),
+                    milliseconds = started.elapsed().as_millis(),
+                    "server discovered"
+                );
+                return inventory.record(index, Status::Ready(Arc::new(offer)));
             }
-            Status::Failed(error.to_string())
+            Err(error) => error,
+        };
+        let (is_away, is_first) = (is_away(&error), pause == FIRST_PAUSE);
+        inventory.record(index, Status::Failed(error.to_string()));
+        match error {
+            UpstreamError::Cancelled => {}
+            error if is_away && is_first => {
+                tracing::error!(server = definition.name, %error, "server left out until that changes");
+            }
+            error if is_away => tracing::debug!(server = definition.name, %error, "server still left out"),
+            error => tracing::error!(server = definition.name, %error, "server left out"),
         }
-    };
-    inventory.record(index, status);
+        if !is_away || definition.retired.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether the server is not to blame, but an engine, a cluster or a store that is away.
+fn is_away(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Provision { source: ProvisionError::Unavailable(_), .. })
 }
 
 async fn offer(opening: &Opening<'_>, definition: &Server, cancel: &CancellationToken) -> Result<Offer, UpstreamError> {

@@ -28,6 +28,7 @@ use super::guard::Call;
 use super::http::Principal;
 use super::inventory::LateChanges;
 use super::relay::{CallError, Caller, forward, turn};
+use super::room::Exchange;
 use super::servers::Server;
 use super::session::Session;
 use super::upstream::UpstreamError;
@@ -79,6 +80,7 @@ impl Front {
             log_level,
             wants_logs,
             session: self.session_of(context),
+            exchange: exchange_of(context),
         }
     }
 
@@ -87,7 +89,7 @@ impl Front {
         let parts = context.extensions.get::<::http::request::Parts>();
         match parts {
             Some(parts) if !parts.headers.contains_key("mcp-session-id") => {
-                let principal = parts.extensions.get::<Principal>().map_or("", |principal| principal.0.as_str());
+                let principal = parts.extensions.get::<Principal>().map_or("", |principal| principal.0);
                 self.core.principals.session(principal)
             }
             _ => Arc::clone(&self.session),
@@ -387,6 +389,13 @@ impl ServerHandler for Front {
             told = late;
         }
     }
+}
+
+/// What the request takes up, if that is counted: over HTTP, or because it is large.
+fn exchange_of(context: &RequestContext<RoleServer>) -> Option<Arc<Exchange>> {
+    let parts = context.extensions.get::<::http::request::Parts>();
+    let of_http = parts.and_then(|parts| parts.extensions.get::<Arc<Exchange>>());
+    of_http.or_else(|| context.extensions.get::<Arc<Exchange>>()).map(Arc::clone)
 }
 
 /// Tells a client of servers that arrive after the start-up timeout, until it is gone.

@@ -3,6 +3,7 @@
 //! rmcp speaks the protocol; who may come in is decided here.
 
 mod doors;
+mod rooms;
 mod sessions;
 mod sse;
 
@@ -22,8 +23,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::doors::Doors;
+use self::rooms::Rooms;
 use self::sessions::Sessions;
 use super::front::Front;
+use super::room::Exchange;
 use super::{Gateway, GatewayError};
 use crate::secrets::SecretText;
 
@@ -56,7 +59,7 @@ pub struct HttpOptions {
     /// Names under which the gateway may be addressed (`Host`). Empty means those of this machine if the listener is
     /// on loopback, and any otherwise.
     pub allowed_hosts: Vec<String>,
-    /// How long a session lives without requests.
+    /// How long a session lives without requests. One whose client waits for an answer is not idle.
     pub session_idle: Duration,
     /// How many sessions there may be at once; clients beyond are told to come again.
     pub max_sessions: usize,
@@ -78,7 +81,7 @@ impl Default for HttpOptions {
 
 /// Who sent a request, for what outlives it. Derived from the credential, never the credential itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Principal(pub(crate) String);
+pub(crate) struct Principal(pub(crate) &'static str);
 
 impl Gateway {
     /// Serves clients until `cancel` is cancelled; all sessions then end.
@@ -96,9 +99,12 @@ impl Gateway {
         let core = Arc::clone(&self.core);
         let protocol = match options.transport {
             HttpTransport::Streamable => {
+                let sessions = Arc::new(Sessions::new(options.max_sessions, options.session_idle));
+                let (kept, served) = (Arc::clone(&sessions), ends.clone());
+                tokio::spawn(async move { served.run_until_cancelled(kept.keep_awake()).await });
                 let service = StreamableHttpService::new(
                     move || Ok(Front::new(Arc::clone(&core))),
-                    Arc::new(Sessions::new(options.max_sessions, options.session_idle)),
+                    sessions,
                     config(&options, is_loopback, ends.clone()),
                 );
                 let router = Router::new().route_service("/mcp", service);
@@ -109,7 +115,8 @@ impl Gateway {
                 sse::router(core, &options, ends.clone()).layer(from_fn_with_state(Arc::new(doors), doors::check))
             }
         };
-        let gate = Arc::new(Gate { token: options.token.as_ref().map(|token| digest(token.expose().as_bytes())) });
+        let token = options.token.as_ref().map(|token| digest(token.expose().as_bytes()));
+        let gate = Arc::new(Gate { token, rooms: Rooms::default() });
         let protected = protocol.layer(from_fn_with_state(gate, admit));
         let router = Router::new().route("/health", get(|| async { StatusCode::OK })).merge(protected);
         let listener = listener.tap_io(|stream| {
@@ -152,21 +159,28 @@ fn config(options: &HttpOptions, is_loopback: bool, ends: CancellationToken) -> 
     }
 }
 
-/// Lets in who knows the token.
+/// Lets in who knows the token, and no more at once than there is room for.
 struct Gate {
     token: Option<[u8; 32]>,
+    rooms: Rooms,
 }
 
 async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let principal = match gate.token {
-        None => "anonymous".to_owned(),
+        None => "anonymous",
         Some(expected) => match bearer(&request).map(digest) {
-            Some(given) if is_same(&given, &expected) => "bearer".to_owned(),
+            Some(given) if is_same(&given, &expected) => "bearer",
             _ => return refuse(),
         },
     };
+    let Some(place) = gate.rooms.place(&request) else { return rooms::turn_away() };
+    let exchange = Arc::new(Exchange::new(place));
     request.extensions_mut().insert(Principal(principal));
-    next.run(request).await
+    request.extensions_mut().insert(Arc::clone(&exchange));
+    // The stream of a session's answer holds it by itself.
+    let has_session = request.headers().contains_key(rooms::SESSION);
+    let response = next.run(request).await;
+    if has_session { response } else { rooms::hold(response, exchange) }
 }
 
 fn refuse() -> Response {

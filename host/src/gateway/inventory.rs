@@ -48,7 +48,7 @@ pub(crate) struct Route {
     pub name: String,
 }
 
-/// How often each kind of list changed after the start-up timeout, or after its server was discovered.
+/// How often each kind of list changed after the start-up timeout, or after its server was discovered or had failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LateChanges {
     /// Tools.
@@ -188,7 +188,9 @@ impl Inventory {
                 Some(Status::Ready(offer)) => Some(Arc::clone(offer)),
                 _ => None,
             };
-            if let (true, Status::Ready(offer)) = (is_late || known.is_some(), &status) {
+            // Lists may have been given out without a server that failed at first.
+            let has_failed = matches!(snapshot.status.get(server), Some(Status::Failed(_)));
+            if let (true, Status::Ready(offer)) = (is_late || known.is_some() || has_failed, &status) {
                 let known = known.unwrap_or_default();
                 next.late.tools += u64::from(offer.tools != known.tools);
                 next.late.prompts += u64::from(offer.prompts != known.prompts);

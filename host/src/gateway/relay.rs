@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Core;
 use super::connection::{Closed, Connection, Event, RpcError};
 use super::follow::follow;
+use super::room::Exchange;
 use super::servers::Server;
 use super::session::Session;
 use super::turns::Crowded;
@@ -47,6 +48,8 @@ pub(crate) struct Caller {
     pub wants_logs: bool,
     /// Keeps long-lived servers.
     pub session: Arc<Session>,
+    /// What the request and its answer take up, where that is counted beyond the call.
+    pub exchange: Option<Arc<Exchange>>,
 }
 
 impl Caller {
@@ -56,6 +59,7 @@ impl Caller {
         Introduction {
             client_info: client_info.unwrap_or_else(|| Introduction::gateway().client_info),
             capabilities: Value::Object(self.abilities()),
+            room: self.session.room.clone(),
         }
     }
 
@@ -134,9 +138,6 @@ pub(crate) async fn forward(
         if is_kept {
             follow(core, server, &upstream, &caller.session);
         }
-        if let Some(level) = &caller.log_level {
-            upstream.set_log_level(level).await;
-        }
         let result = converse(core, &upstream, method, params, caller).await;
         match result {
             Err(CallError::Upstream(error)) => {
@@ -203,7 +204,11 @@ async fn converse(
     let Some(connection) = upstream.connection() else { return Err(upstream.broken(Closed::Dropped).into()) };
     let limit = core.options.call_timeout;
     let exchange = async {
-        let mut call = connection.request(method, params, caller.progress_token.is_some()).await;
+        if let Some(level) = &caller.log_level {
+            upstream.set_log_level(level).await;
+        }
+        let place = caller.exchange.as_ref().map(|exchange| exchange.request.clone()).unwrap_or_default();
+        let mut call = connection.request(method, params, caller.progress_token.is_some(), place).await;
         let mut answers = FuturesUnordered::new();
         loop {
             let event = tokio::select! {
@@ -216,8 +221,19 @@ async fn converse(
                     let message = format!("more than {MAX_QUESTIONS} questions are open; wait for the answers");
                     connection.answer(id, Err(RpcError { code: RpcError::INTERNAL, message, data: None })).await;
                 }
-                Event::Request { id, method, params } => answers.push(ask(connection, caller, id, method, params)),
-                Event::Response(result) => return result.map_err(CallError::Rpc),
+                Event::Request { id, method, params } => {
+                    let (place, asking) = (call.place(), ask(connection, caller, id, method, params));
+                    answers.push(async move {
+                        let _place = place;
+                        asking.await;
+                    });
+                }
+                Event::Response(result) => {
+                    if let Some(exchange) = &caller.exchange {
+                        exchange.keep(call.place());
+                    }
+                    return result.map_err(CallError::Rpc);
+                }
                 Event::Closed(reason) => return Err(upstream.broken(reason).into()),
             }
         }

@@ -11,7 +11,7 @@ pub struct RestartPolicy {
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// A server that lived this long ends the row.
+    /// A server that lived this long, from the handshake to its end, ends the row.
     pub settled: Duration,
 }
 
@@ -42,8 +42,8 @@ pub(crate) struct Pause {
 }
 
 impl Ends {
-    /// It ended, or could not even be opened, after so long a life.
-    pub(crate) fn ended(&mut self, policy: &RestartPolicy, reason: String, lived: Duration, now: Instant) {
+    /// It ended, or could not even be opened, after so long a life. Pauses begin at the end, whenever it is noticed.
+    pub(crate) fn ended(&mut self, policy: &RestartPolicy, reason: String, lived: Duration, end: Instant) {
         if lived >= policy.settled {
             self.in_a_row = 0;
         }
@@ -51,7 +51,7 @@ impl Ends {
         self.reason = reason;
         self.not_before = self.in_a_row.checked_sub(2).map(|doublings| {
             let pause = policy.first.saturating_mul(1 << doublings.min(16));
-            now + pause.min(policy.longest)
+            end + pause.min(policy.longest)
         });
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::restart::{Ends, RestartPolicy};
+use super::room::Room;
 use super::upstream::{Upstream, UpstreamError};
 
 /// How many principals keep servers at the same time.
@@ -28,6 +29,8 @@ type Slot = Arc<tokio::sync::Mutex<Kept>>;
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     slots: Mutex<HashMap<usize, Slot>>,
+    /// Room for large messages of its servers.
+    pub room: Room,
 }
 
 impl Session {
@@ -56,7 +59,8 @@ impl Session {
                 return Ok(upstream);
             }
             let error = upstream.end();
-            kept.ends.ended(policy, error.to_string(), upstream.lifetime(), Instant::now());
+            let (end, lived) = upstream.end_of_life();
+            kept.ends.ended(policy, error.to_string(), lived, end);
             upstream.log_last_words(&error).await;
         }
         if let Some(pause) = kept.ends.pause(Instant::now()) {
@@ -102,7 +106,8 @@ impl Session {
             };
             if kept.upstream.as_ref().is_some_and(|upstream| Arc::ptr_eq(upstream, broken)) {
                 kept.upstream = None;
-                kept.ends.ended(policy, reason, broken.lifetime(), Instant::now());
+                let (end, lived) = broken.end_of_life();
+                kept.ends.ended(policy, reason, lived, end);
             }
         }
     }

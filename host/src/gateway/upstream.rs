@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use super::connection::{AskError, Closed, Connection, RpcError};
 use super::remote;
+use super::room::Room;
 use crate::capability::container_runtime::StderrTail;
 use crate::lease::Lease;
 use crate::policy::remote_hosts::RemoteHosts;
@@ -28,6 +29,8 @@ const PROTOCOL_VERSION: &str = "2025-11-25";
 /// How long a server has to read what was sent before it is ended.
 const PARTING: Duration = Duration::from_millis(500);
 
+/// How long a server may take to take a log level.
+const LEVEL: Duration = Duration::from_secs(5);
 /// How long to wait for the rest of a dead server's standard error.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -38,6 +41,8 @@ pub(crate) struct Introduction {
     pub client_info: Value,
     /// What the client can do.
     pub capabilities: Value,
+    /// Room for large messages that the server sends.
+    pub room: Room,
 }
 
 impl Introduction {
@@ -46,6 +51,7 @@ impl Introduction {
         Self {
             client_info: json!({ "name": "docker-mcp", "version": env!("CARGO_PKG_VERSION") }),
             capabilities: json!({}),
+            room: Room::default(),
         }
     }
 }
@@ -205,10 +211,11 @@ impl Upstream {
             Endpoint::Container(running) => {
                 upstream.lease = Mutex::new(Some(running.lease));
                 upstream.stderr = Some(running.streams.stderr);
-                upstream.connection = Some(Connection::over_streams(running.streams.stdin, running.streams.stdout));
+                let (stdin, stdout) = (running.streams.stdin, running.streams.stdout);
+                upstream.connection = Some(Connection::over_streams(stdin, stdout, introduction.room.clone()));
             }
             Endpoint::Remote(address) => {
-                let connection = remote::connect(&address, opening.remote_hosts)
+                let connection = remote::connect(&address, opening.remote_hosts, introduction.room.clone())
                     .map_err(|reason| UpstreamError::Unusable { server: server.to_owned(), reason })?;
                 upstream.connection = Some(connection);
             }
@@ -224,7 +231,11 @@ impl Upstream {
             })
         });
         match greeting {
-            Ok(capabilities) => upstream.capabilities = capabilities,
+            Ok(capabilities) => {
+                upstream.capabilities = capabilities;
+                // Its life begins when it can be used, however long that took.
+                upstream.opened = Instant::now();
+            }
             Err(error) => {
                 upstream.log_last_words(&error).await;
                 return Err(error);
@@ -266,9 +277,10 @@ impl Upstream {
         self.connection.as_ref().is_none_or(Connection::is_closed)
     }
 
-    /// How long ago it was opened.
-    pub(crate) fn lifetime(&self) -> Duration {
-        self.opened.elapsed()
+    /// When it ended, as far as it has, and how long it could be used until then.
+    pub(crate) fn end_of_life(&self) -> (Instant, Duration) {
+        let end = self.connection().and_then(Connection::closed_at).unwrap_or_else(Instant::now);
+        (end, end.saturating_duration_since(self.opened))
     }
 
     /// Why it ended, for one that did.
@@ -309,7 +321,8 @@ impl Upstream {
         UpstreamError::Broken { server: self.server.clone(), reason }
     }
 
-    /// Tells the server from which level on the client wants its log messages, if it logs and does not know yet.
+    /// Tells the server from which level on the client wants its log messages, if it logs and does not know yet. Waits a
+    /// few seconds for it at most: what it does with the level is its own business.
     pub(crate) async fn set_log_level(&self, level: &str) {
         if self.capabilities.get("logging").is_none() {
             return;
@@ -321,8 +334,10 @@ impl Upstream {
             }
             *known = Some(level.to_owned());
         }
-        if let Err(error) = self.ask("logging/setLevel", json!({ "level": level })).await {
-            tracing::debug!(server = self.server, %error, "the log level was not taken");
+        match tokio::time::timeout(LEVEL, self.ask("logging/setLevel", json!({ "level": level }))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(server = self.server, %error, "the log level was not taken"),
+            Err(_) => tracing::debug!(server = self.server, "the server did not say whether it took the log level"),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 pub(crate) use self::skim::Skim;
+use super::room::Place;
 
 /// The longest line that is read.
 pub(crate) const MAX_LINE: usize = 16 << 20;
@@ -78,7 +79,13 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
 
     /// The next line that is not empty, as a message.
     pub(crate) async fn next(&mut self) -> Line {
-        match self.next_line().await {
+        let line = self.next_line().await;
+        self.parse(line)
+    }
+
+    /// What was read last, as a message.
+    pub(crate) fn parse(&self, line: RawLine) -> Line {
+        match line {
             RawLine::TooLong(_) => Line::TooLong,
             RawLine::End => Line::End,
             RawLine::Failed(reason) => Line::Failed(reason),
@@ -160,9 +167,10 @@ fn excerpt(line: &[u8]) -> String {
 }
 
 /// Writes messages until every sender is gone or the stream fails, then closes the stream.
-pub(crate) async fn write_messages(mut stream: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<Value>) {
-    while let Some(message) = messages.recv().await {
+pub(crate) async fn write_messages(mut stream: impl AsyncWrite + Unpin, mut messages: mpsc::Receiver<(Value, Place)>) {
+    while let Some((message, _place)) = messages.recv().await {
         let mut line = message.to_string().into_bytes();
+        drop(message);
         line.push(b'\n');
         if stream.write_all(&line).await.is_err() || stream.flush().await.is_err() {
             return;

@@ -13,6 +13,9 @@ use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAl
 /// How often the epoch advances while guests run.
 pub const TICK: Duration = Duration::from_millis(10);
 
+/// The stack of a guest, in bytes.
+pub(super) const STACK_BYTES: usize = 512 << 10;
+
 /// How many core instances, memories, tables and stacks there is room for, each, in a pooled engine. Room is address
 /// space, which costs nothing until it is used.
 const ROOM: u32 = 512;
@@ -67,7 +70,7 @@ impl Engine {
             .wasm_multi_memory(true)
             .wasm_memory64(false)
             .wasm_relaxed_simd(false)
-            .max_wasm_stack(512 << 10)
+            .max_wasm_stack(STACK_BYTES)
             .async_stack_size(1 << 20)
             .allocation_strategy(allocation);
         if let Some(directory) = cache {

@@ -1,6 +1,7 @@
 //! Bounds the memory and tables of one guest, over all that it has together: a component may hold as many memories
 //! as it likes, and each of them may be small.
 
+use provisioning_core::policy::Limit;
 use wasmtime::ResourceLimiter;
 
 use super::Limits;
@@ -11,11 +12,18 @@ pub(super) struct Growth {
     pub(super) memory_bytes: usize,
     pub(super) table_elements: usize,
     instances: usize,
+    /// What it was refused more of, the last time.
+    pub(super) refused: Option<Limit>,
 }
 
 impl Growth {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { memory_bytes: limits.memory_bytes, table_elements: limits.table_elements, instances: limits.instances }
+        Self {
+            memory_bytes: limits.memory_bytes,
+            table_elements: limits.table_elements,
+            instances: limits.instances,
+            refused: None,
+        }
     }
 }
 
@@ -32,11 +40,15 @@ fn take(left: &mut usize, current: usize, desired: usize) -> bool {
 
 impl ResourceLimiter for Growth {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.memory_bytes, current, desired))
+        let is_granted = take(&mut self.memory_bytes, current, desired);
+        self.refused = if is_granted { self.refused } else { Some(Limit::Memory) };
+        Ok(is_granted)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.table_elements, current, desired))
+        let is_granted = take(&mut self.table_elements, current, desired);
+        self.refused = if is_granted { self.refused } else { Some(Limit::TableElements) };
+        Ok(is_granted)
     }
 
     fn instances(&self) -> usize {

@@ -2,12 +2,13 @@
 //!
 //! A mapping is linked with nothing at all, not even a log. What it answers is checked where it is used.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
-use provisioning_core::policy::Policies;
+use provisioning_core::policy::{Limit, Policies, RuleRef};
 use provisioning_core::text::one_line;
 use provisioning_core::value::ObjectKind;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use super::contract::{PACKAGE, VERSION};
 use super::engine::{Engine, TICK};
 use super::limiter::Growth;
 use super::operation::text;
+use super::reached::{describe, limit_behind};
 use super::shape::Unfolded;
 use super::{Limits, Stop};
 use crate::audit::{Audit, Loaded};
@@ -49,6 +51,8 @@ struct Ready {
     instances: Unfolded,
     pre: ClusterMappingPre<State>,
     limits: Limits,
+    /// What the policies make of the limits.
+    ceilings: BTreeMap<Limit, (u64, RuleRef)>,
 }
 
 /// What a store holds: nothing that a guest could reach.
@@ -118,8 +122,9 @@ fn load(engine: &Engine, source: &Source, policies: &Policies, limits: Limits) -
         builtin: loaded.builtin.as_deref(),
         ..Default::default()
     };
-    let limits = limits.lowered(&policies.limits(who));
-    Ok((loaded.digest, Ready { component, engine: engine.clone(), instances: loaded.instances, pre, limits }))
+    let ceilings = policies.limits(who);
+    let limits = limits.lowered(&ceilings);
+    Ok((loaded.digest, Ready { component, engine: engine.clone(), instances: loaded.instances, pre, limits, ceilings }))
 }
 
 #[async_trait]
@@ -146,21 +151,26 @@ impl KeyMapping for Mapping {
 
 impl Ready {
     async fn map(&self, uses: Vec<TemplateUse>, cancel: CancellationToken) -> Result<Vec<Use>, ResolveError> {
-        let failed = |error: wasmtime::Error| {
-            let reason = match error.downcast_ref::<Stop>() {
+        let failed = |error: &wasmtime::Error, refused: Option<Limit>| {
+            let mut reason = match error.downcast_ref::<Stop>() {
                 Some(stop) => stop.to_string(),
                 None => one_line(&error.root_cause().to_string(), SHOWN),
             };
+            if let Some(limit) = limit_behind(error, refused) {
+                reason = format!("{reason} ({})", describe(limit, &self.limits, &self.ceilings));
+            }
             ResolveError::Mapping(format!("mapping `{}` failed: {reason}", self.component))
         };
-        let _room = self.engine.room_for(self.instances.all).await.map_err(failed)?;
+        let _room = self.engine.room_for(self.instances.all).await.map_err(|error| failed(&error, None))?;
         let _ticking = self.engine.ticking();
         let mut store = self.store(cancel);
         let answer = async {
             let instance = self.pre.instantiate_async(&mut store).await?;
             instance.mcp_gateway_provisioning_template_mapping().call_map_keys(&mut store, &uses).await
         };
-        let keys = answer.await.map_err(failed)?.map_err(|error| {
+        let answer = answer.await;
+        let refused = store.data().growth.refused;
+        let keys = answer.map_err(|error| failed(&error, refused))?.map_err(|error| {
             let reason = one_line(text(&error), SHOWN);
             ResolveError::Entry(format!("no key of the cluster stands for what the entry names: {reason}"))
         })?;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use provisioning_core::policy::Limit;
 use provisioning_core::text::one_line;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::bindings::exports::mcp_gateway::provisioning::provisioner as exported;
 use super::bindings::mcp_gateway::provisioning::types::{Error, ServerSpec, Session};
 use super::component::Provisioner;
-use super::engine::TICK;
+use super::engine::{STACK_BYTES, TICK};
 use super::limiter::Growth;
+use super::reached::{describe, limit_behind};
 use super::waiting::Waiting;
 use super::{Limits, Stop};
 use crate::audit::record::Used;
@@ -105,21 +107,29 @@ pub enum OperationError {
     #[error("{}", text(.0))]
     Refused(Error),
     /// The host ended it.
-    #[error("provisioner `{component}` was stopped: {stop}")]
+    #[error("provisioner `{component}` was stopped: {stop}{}", reached(.limit.as_deref()))]
     Stopped {
         /// Which component.
         component: String,
         /// Why.
         stop: Stop,
+        /// The limit that it reached: its name, its value, and what sets it.
+        limit: Option<String>,
     },
     /// It trapped, or broke the rules of the contract.
-    #[error("provisioner `{component}` failed: {reason}")]
+    #[error("provisioner `{component}` failed: {reason}{}", reached(.limit.as_deref()))]
     Trapped {
         /// Which component.
         component: String,
         /// What wasmtime says.
         reason: String,
+        /// The limit that it had reached, likewise.
+        limit: Option<String>,
     },
+}
+
+fn reached(limit: Option<&str>) -> String {
+    limit.map(|limit| format!(" ({limit})")).unwrap_or_default()
 }
 
 /// The text of an error of the contract.
@@ -178,7 +188,8 @@ impl Provisioner {
             this.run_to_completion(environment, scope, task, cancel).await
         }));
         work.await.unwrap_or_else(|panic| {
-            Err(OperationError::Trapped { component: self.source.clone(), reason: format!("the host failed: {panic}") })
+            let reason = format!("the host failed: {panic}");
+            Err(OperationError::Trapped { component: self.source.clone(), reason, limit: None })
         })
     }
 
@@ -202,7 +213,7 @@ impl Provisioner {
         let _room = match room {
             Ok(room) => room,
             Err(error) => {
-                let result = Err(self.explain(&error));
+                let result = Err(self.explain(&error, &limits, None));
                 audit.end(|| ending(&result), Used::default);
                 return result;
             }
@@ -222,7 +233,8 @@ impl Provisioner {
             guest_ticks_left = store.data().guest_ticks_left,
             "operation ended"
         );
-        let result = match result.unwrap_or_else(|error| Err(self.explain(&error))) {
+        let refused = store.data().growth.refused;
+        let result = match result.unwrap_or_else(|error| Err(self.explain(&error, &limits, refused))) {
             Err(OperationError::Refused(error)) => {
                 Err(OperationError::Refused(shown(error, &store.data().context.reasons)))
             }
@@ -315,17 +327,28 @@ impl Provisioner {
     }
 
     /// The one place where the end of a guest becomes a message.
-    fn explain(&self, error: &wasmtime::Error) -> OperationError {
+    fn explain(&self, error: &wasmtime::Error, limits: &Limits, refused: Option<Limit>) -> OperationError {
         let component = self.source.clone();
+        let limit = limit_behind(error, refused).map(|limit| describe(limit, limits, &self.ceilings));
         if let Some(stop) = error.downcast_ref::<Stop>() {
-            return OperationError::Stopped { component, stop: *stop };
+            return OperationError::Stopped { component, stop: *stop, limit };
         }
-        if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {
-            return OperationError::Trapped { component, reason: trap.to_string() };
+        match error.downcast_ref::<wasmtime::Trap>() {
+            Some(trap @ wasmtime::Trap::StackOverflow) => {
+                let reason = format!("{trap}; a stack has {} KiB, which nothing changes", STACK_BYTES >> 10);
+                OperationError::Trapped { component, reason, limit: None }
+            }
+            Some(trap) => OperationError::Trapped { component, reason: trap.to_string(), limit },
+            None => {
+                // Without the backtrace, which is for developers of the component.
+                tracing::debug!(component, "{error:?}");
+                OperationError::Trapped {
+                    component,
+                    reason: one_line(&error.root_cause().to_string(), MAX_TEXT),
+                    limit,
+                }
+            }
         }
-        // Without the backtrace, which is for developers of the component.
-        tracing::debug!(component, "{error:?}");
-        OperationError::Trapped { component, reason: one_line(&error.root_cause().to_string(), MAX_TEXT) }
     }
 }
 

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt as _};
 
 use self::guest::{Guest, Launch};
 use self::image::Images;
 pub use self::image::is_embedded;
+use super::stderr::StderrLog;
 use super::{
     Captured, Completed, ContainerRuntime, ImageProgress, Request, RunLimits, Running, RuntimeError, StderrTail,
     Streams, check_words,
@@ -32,9 +33,6 @@ use crate::secrets::{SecretStore, materialise};
 
 /// The image reference of the sample server.
 pub const SAMPLE: &str = "embedded:sample";
-
-/// The longest line of standard error that is kept in one piece, in bytes.
-const LINE_BYTES: u64 = 8 << 10;
 
 /// Runs servers in this process.
 pub struct EmbeddedRuntime {
@@ -173,23 +171,13 @@ pub fn check(request: &Request) -> Result<(), RuntimeError> {
 }
 
 /// Logs standard error line by line and keeps the last lines.
-async fn follow(reader: impl AsyncRead + Unpin, server: String, tail: StderrTail) {
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match (&mut reader).take(LINE_BYTES).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&line);
-                // Escape sequences would let a server write over the operator's terminal.
-                let text: String =
-                    text.trim_end().chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
-                tracing::info!(target: "server", server, "{text}");
-                tail.push(&text);
-            }
-        }
+async fn follow(mut reader: impl AsyncRead + Unpin, server: String, tail: StderrTail) {
+    let mut log = StderrLog::new(&server, tail);
+    let mut buffer = vec![0; 4 << 10];
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        log.extend(buffer.get(..count).unwrap_or_default());
     }
+    log.finish();
 }
 
 /// Reads to the end, keeping at most `limit` bytes.

@@ -1,11 +1,11 @@
 //! The container engine that the gateway would use, and others that listen at their usual places.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Finding, Place};
+use super::{Finding, Place, access};
 use crate::capability::container_runtime::docker;
-use crate::capability::container_runtime::docker::connect::Surroundings;
+use crate::capability::container_runtime::docker::connect::{self, Endpoint, Surroundings};
 
 const CHECK: &str = "engine";
 
@@ -32,11 +32,29 @@ pub(super) async fn check(place: &Place) -> Vec<Finding> {
         }
         Err(error) => error,
     };
-    let mut findings = vec![Finding::of_message(CHECK, &error.to_string())];
+    let mut finding = Finding::of_message(CHECK, &error.to_string());
+    if let Some(socket) = denied(&surroundings).await {
+        finding.fix = Some(access::advice(place, &socket));
+    }
+    let mut findings = vec![finding];
     for (product, socket) in usual_places(place) {
-        findings.extend(look_at(product, socket).await);
+        findings.extend(look_at(place, product, socket).await);
     }
     findings
+}
+
+/// The socket of the engine that is named, if it may not be connected to.
+async fn denied(surroundings: &Surroundings) -> Option<PathBuf> {
+    let surroundings = surroundings.clone();
+    let found = tokio::task::spawn_blocking(move || connect::find(&surroundings)).await.ok()?.ok()?;
+    let Endpoint::Unix(socket) = found.endpoint else { return None };
+    #[cfg(unix)]
+    {
+        let error = tokio::net::UnixStream::connect(&socket).await.err()?;
+        (error.kind() == std::io::ErrorKind::PermissionDenied).then_some(socket)
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Where engines put their sockets.
@@ -46,12 +64,14 @@ fn usual_places(place: &Place) -> Vec<(&'static str, PathBuf)> {
         for (product, path) in [
             ("Docker Desktop", ".docker/desktop/docker.sock"),
             ("Docker Desktop", ".docker/run/docker.sock"),
-            ("Colima", ".colima/default/docker.sock"),
-            ("Colima", ".config/colima/default/docker.sock"),
             ("Rancher Desktop", ".rd/docker.sock"),
             ("OrbStack", ".orbstack/run/docker.sock"),
+            ("Podman Machine", ".local/share/containers/podman/machine/podman.sock"),
         ] {
             places.push((product, home.join(path)));
+        }
+        for profiles in [".colima", ".config/colima"] {
+            places.extend(profiles_in(&home.join(profiles)).map(|profile| ("Colima", profile.join("docker.sock"))));
         }
     }
     if let Some(runtime) = place.variable("XDG_RUNTIME_DIR").map(PathBuf::from) {
@@ -62,8 +82,16 @@ fn usual_places(place: &Place) -> Vec<(&'static str, PathBuf)> {
     places
 }
 
+/// The directories in a directory, by name.
+fn profiles_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).take(20).collect();
+    found.sort();
+    found.into_iter()
+}
+
 /// Nothing if there is no socket.
-async fn look_at(product: &str, socket: PathBuf) -> Option<Finding> {
+async fn look_at(place: &Place, product: &str, socket: PathBuf) -> Option<Finding> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt as _;
@@ -76,15 +104,19 @@ async fn look_at(product: &str, socket: PathBuf) -> Option<Finding> {
                 let fix = format!("to use it: `export DOCKER_HOST=unix://{shown}`");
                 return Some(Finding::warning(CHECK, format!("{product} listens at `{shown}`"), fix));
             }
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let detail = format!("{product} has a socket at `{shown}` that you may not connect to");
+                return Some(Finding::warning(CHECK, detail, access::advice(place, &socket)));
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         let detail = format!("{product} has a socket at `{shown}` that cannot be connected to: {reason}");
-        Some(Finding::warning(CHECK, detail, format!("start {product}, or ask for access to the socket")))
+        Some(Finding::warning(CHECK, detail, format!("start {product}")))
     }
     #[cfg(not(unix))]
     {
-        let _ = (product, socket);
+        let _ = (place, product, socket);
         None
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A session lives as long as its stream, unless it is idle for too long. The bounds are those of streamable HTTP.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,19 +19,19 @@ use axum::routing::{get, post};
 use futures::stream;
 use rmcp::RoleServer;
 use rmcp::ServiceExt as _;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ClientNotification, GetExtensions as _, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{HttpOptions, MAX_BODY};
 use crate::gateway::Core;
 use crate::gateway::front::Front;
+use crate::gateway::room::Exchange;
+use crate::gateway::unread::{Unread, Waiting};
 
 /// How many messages wait between a request and the session, and between the session and the stream.
 const QUEUE: usize = 64;
-/// How many messages may wait for the client to read them before no more is taken from it.
-const UNREAD: usize = 1024;
 /// How often a stream without events shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// When a client that was turned away may try again, in seconds.
@@ -53,6 +53,9 @@ struct Session {
     /// Told of every request.
     used: mpsc::Sender<()>,
 }
+
+/// An event of a session, and what counts it as unread.
+type Outgoing = (Event, Waiting);
 
 /// The routes of the transport.
 pub(super) fn router(core: Arc<Core>, options: &HttpOptions, ends: CancellationToken) -> Router {
@@ -83,6 +86,7 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
     let (incoming, messages) = mpsc::channel(QUEUE);
     let (outgoing, events) = mpsc::channel(QUEUE);
     let (used, uses) = mpsc::channel(1);
+    let requests = Arc::new(Requests { under_way: Mutex::default(), used: used.downgrade() });
     {
         let mut open = sessions.open();
         if open.len() >= sessions.most {
@@ -99,7 +103,8 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
     let connected = ends.clone().drop_guard();
     let endpoint = Event::default().event("endpoint").data(format!("/message?sessionId={id}"));
     tokio::spawn(async move {
-        let transport = Channels { messages, outgoing, unread: Arc::new(Semaphore::new(UNREAD)) };
+        let unread = Unread::default();
+        let transport = Channels { messages, outgoing, unread, requests: Arc::clone(&requests) };
         let front = Front::new(Arc::clone(&sessions.core));
         let conversation = async {
             match front.serve_with_ct(transport, ends.clone()).await {
@@ -112,7 +117,7 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
             () = conversation => {}
             () = ends.cancelled() => {}
             () = sessions.core.cancel.cancelled() => {}
-            () = idle(uses, sessions.idle) => tracing::debug!("a session was idle for too long"),
+            () = idle(uses, sessions.idle, &requests) => tracing::debug!("a session was idle for too long"),
         }
         ends.cancel();
         sessions.open().remove(&id);
@@ -123,7 +128,7 @@ async fn open(State(sessions): State<Arc<Sessions>>) -> Response {
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
-type Events = (mpsc::Receiver<Event>, CancellationToken, DropGuard);
+type Events = (mpsc::Receiver<Outgoing>, CancellationToken, DropGuard);
 
 async fn next_event((mut events, ends, connected): Events) -> Option<(Result<Event, Infallible>, Events)> {
     let event = tokio::select! {
@@ -131,16 +136,69 @@ async fn next_event((mut events, ends, connected): Events) -> Option<(Result<Eve
         event = events.recv() => event?,
         () = ends.cancelled() => return None,
     };
+    // From here on it is on its way.
+    let (event, _waiting) = event;
     Some((Ok(event), (events, ends, connected)))
 }
 
-/// Resolves when nothing was used for so long.
-async fn idle(mut uses: mpsc::Receiver<()>, limit: Duration) {
-    while let Ok(Some(())) = tokio::time::timeout(limit, uses.recv()).await {}
+/// Resolves when nothing was used for so long, and no answer is owed.
+async fn idle(mut uses: mpsc::Receiver<()>, limit: Duration, requests: &Requests) {
+    loop {
+        match tokio::time::timeout(limit, uses.recv()).await {
+            Ok(Some(())) => {}
+            Err(_) if !requests.under_way().is_empty() => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// The requests of a session that are not answered yet.
+struct Requests {
+    under_way: Mutex<HashSet<RequestId>>,
+    /// Told when one is answered: a session is not idle before that.
+    used: mpsc::WeakSender<()>,
+}
+
+impl Requests {
+    fn under_way(&self) -> MutexGuard<'_, HashSet<RequestId>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn came(&self, message: &ClientJsonRpcMessage) {
+        match message {
+            ClientJsonRpcMessage::Request(request) => {
+                self.under_way().insert(request.id.clone());
+            }
+            // One that is cancelled gets no answer.
+            ClientJsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.under_way().remove(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn goes(&self, message: &ServerJsonRpcMessage) {
+        let id = match message {
+            ServerJsonRpcMessage::Response(response) => Some(&response.id),
+            ServerJsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        if id.is_some_and(|id| self.under_way().remove(id))
+            && let Some(used) = self.used.upgrade()
+        {
+            // Full means that it was just told.
+            let _ = used.try_send(());
+        }
+    }
 }
 
 /// Takes a message of a client for its session.
 async fn message(State(sessions): State<Arc<Sessions>>, request: Request) -> Response {
+    let exchange = request.extensions().get::<Arc<Exchange>>().map(Arc::clone);
     let query = request.uri().query().unwrap_or_default();
     let id = query.split('&').find_map(|part| part.strip_prefix("sessionId=")).unwrap_or_default();
     let Some(session) = sessions.open().get(id).cloned() else {
@@ -151,7 +209,7 @@ async fn message(State(sessions): State<Arc<Sessions>>, request: Request) -> Res
         // What is left of the body would be taken for the next request.
         return (StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")], text).into_response();
     };
-    let message: ClientJsonRpcMessage = match serde_json::from_slice(&body) {
+    let mut message: ClientJsonRpcMessage = match serde_json::from_slice(&body) {
         Ok(message) => message,
         Err(error) => {
             // Only the place: the text of a mismatch quotes what was sent.
@@ -160,6 +218,10 @@ async fn message(State(sessions): State<Arc<Sessions>>, request: Request) -> Res
             return (StatusCode::BAD_REQUEST, text).into_response();
         }
     };
+    if let (Some(exchange), ClientJsonRpcMessage::Request(request)) = (exchange, &mut message) {
+        // It goes where the request goes.
+        request.request.extensions_mut().insert(exchange);
+    }
     // Full means that the session was just told.
     let _ = session.used.try_send(());
     match session.incoming.try_send(message) {
@@ -177,27 +239,30 @@ async fn message(State(sessions): State<Arc<Sessions>>, request: Request) -> Res
 /// A session's transport: messages come from requests and go to the stream.
 struct Channels {
     messages: mpsc::Receiver<ClientJsonRpcMessage>,
-    outgoing: mpsc::Sender<Event>,
-    unread: Arc<Semaphore>,
+    outgoing: mpsc::Sender<Outgoing>,
+    unread: Unread,
+    requests: Arc<Requests>,
 }
 
 impl Transport<RoleServer> for Channels {
     type Error = io::Error;
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
-        let (outgoing, unread) = (self.outgoing.clone(), Arc::clone(&self.unread));
+        let (outgoing, unread) = (self.outgoing.clone(), self.unread.clone());
+        self.requests.goes(&message);
         async move {
-            let data = serde_json::to_string(&message)?;
-            let _waits = unread.acquire().await.map_err(io::Error::other)?;
+            let (text, waiting) = unread.admit(message).await?;
+            let data = String::from_utf8(text).map_err(io::Error::other)?;
             let event = Event::default().event("message").data(data);
-            outgoing.send(event).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+            outgoing.send((event, waiting)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
         }
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
-        // A client that does not read is not listened to either: its requests would pile up as answers.
-        drop(self.unread.acquire().await.ok()?);
-        self.messages.recv().await
+        self.unread.listen().await;
+        let message = self.messages.recv().await?;
+        self.requests.came(&message);
+        Some(message)
     }
 
     async fn close(&mut self) -> Result<(), io::Error> {

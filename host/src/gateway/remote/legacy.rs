@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::super::connection::{Closed, Shared, TransportSide};
+use super::super::room::Place;
 use super::dial::{Http, unreachable_because};
 use super::events::{Broken, Events};
 use super::{NO_MCP, TOO_LONG, content_type, deliver};
@@ -37,7 +38,7 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
     if let Some(endpoint) = endpoint.filter(|_| !is_over) {
         // Notifications that were queued before the end, such as a cancellation; nobody waits for requests any more.
         let goodbye = async {
-            while let Ok(message) = messages.try_recv() {
+            while let Ok((message, _)) = messages.try_recv() {
                 if message.get("id").is_none() {
                     let _ = post(&http, &endpoint, &message).await;
                 }
@@ -52,7 +53,7 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
 async fn converse(
     http: &Http,
     shared: &Shared,
-    messages: &mut mpsc::Receiver<Value>,
+    messages: &mut mpsc::Receiver<(Value, Place)>,
     endpoint: &mut Option<Url>,
 ) -> String {
     let mut events = match open(http).await {
@@ -65,7 +66,7 @@ async fn converse(
     };
     let send = async {
         // One after the other, which keeps their order: the server takes them at once and answers later.
-        while let Some(message) = messages.recv().await {
+        while let Some((message, _place)) = messages.recv().await {
             let Err(reason) = post(http, target, &message).await else { continue };
             match message.get("method").and(message.get("id")).and_then(Value::as_u64) {
                 Some(id) => shared.failed_to_send(id, Closed::Transport(reason)).await,

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::super::connection::{Closed, Shared, TransportSide};
+use super::super::room::Place;
 use super::super::wire::MAX_LINE;
 use super::dial::{Http, unreachable_because};
 use super::events::{Broken, Events};
@@ -78,6 +79,7 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
                 None => break,
             },
         };
+        let (message, place) = message;
         let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
         if matches!(method, "initialize" | "notifications/initialized") {
             // The handshake is strictly one after the other.
@@ -102,6 +104,7 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
         let cancelled = cancelled.and_then(|id| under_way.remove(&id));
         let session = Arc::clone(&session);
         let task = tasks.spawn(async move {
+            let _place = place;
             session.exchange(message).await;
             if let Some(task) = cancelled {
                 task.abort();
@@ -116,7 +119,7 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
     // waits for them any more.
     messages.close();
     let goodbye = async {
-        while let Ok(message) = messages.try_recv() {
+        while let Ok((message, _)) = messages.try_recv() {
             if message.get("id").is_none() {
                 session.exchange(message).await;
             }
@@ -206,7 +209,7 @@ impl Session {
             && error.get("error").is_some()
             && error.get("id").and_then(Value::as_u64) == id
         {
-            self.shared.receive(error).await;
+            self.shared.receive(error, &Place::default()).await;
             return Ok(());
         }
         Err(self.http.refusal(status).into())

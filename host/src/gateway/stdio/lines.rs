@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    CallToolRequest, ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, JsonRpcRequest, RequestId,
-    ServerJsonRpcMessage,
+    CallToolRequest, ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, GetExtensions as _, JsonRpcRequest,
+    RequestId, ServerJsonRpcMessage,
 };
 use rmcp::transport::Transport;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
+use crate::gateway::room::{Exchange, Room, weight};
+use crate::gateway::unread::Unread;
 use crate::gateway::wire::{LineReader, RawLine, Skim, TooLong};
 
-/// How many messages may wait for the client to read them before no more is read from it.
-const UNREAD: usize = 1024;
 /// How many lines in a row may be no messages before the client is taken to speak something else.
 const MAX_BAD_LINES: usize = 100;
 /// Within how many bytes of a message its method is looked for, to read the usual one fast.
@@ -31,7 +31,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub(super) struct ClientLines<R, W> {
     lines: LineReader<BufReader<R>>,
     write: Arc<Mutex<W>>,
-    unread: Arc<Semaphore>,
+    unread: Unread,
+    /// Room for large requests that are not answered yet.
+    requests: Room,
     bad_lines: usize,
 }
 
@@ -44,15 +46,21 @@ where
         Self {
             lines: LineReader::new(BufReader::with_capacity(64 << 10, read), TooLong::Skip),
             write: Arc::new(Mutex::new(write)),
-            unread: Arc::new(Semaphore::new(UNREAD)),
+            unread: Unread::default(),
+            requests: Room::default(),
             bad_lines: 0,
         }
     }
 
     /// Answers what is no message. Written by a task, because reading may be dropped at any time.
     fn refuse(&mut self, code: ErrorCode, reason: String, id: Option<Value>) {
-        tracing::warn!(reason, "refused a message of the client");
         self.bad_lines += 1;
+        self.turn_away(code, reason, id);
+    }
+
+    /// Answers what cannot be taken now.
+    fn turn_away(&mut self, code: ErrorCode, reason: String, id: Option<Value>) {
+        tracing::warn!(reason, "refused a message of the client");
         let id = id.and_then(|id| serde_json::from_value::<RequestId>(id).ok());
         let error = ServerJsonRpcMessage::error(ErrorData::new(code, reason, None), id);
         tokio::spawn(self.send(error));
@@ -114,11 +122,10 @@ where
     type Error = io::Error;
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
-        let (write, unread) = (Arc::clone(&self.write), Arc::clone(&self.unread));
+        let (write, unread) = (Arc::clone(&self.write), self.unread.clone());
         async move {
-            let mut line = serde_json::to_vec(&message)?;
+            let (mut line, _waiting) = unread.admit(message).await?;
             line.push(b'\n');
-            let _waits = unread.acquire().await.map_err(io::Error::other)?;
             let mut write = write.lock().await;
             write.write_all(&line).await?;
             write.flush().await
@@ -131,8 +138,7 @@ where
                 tracing::error!("closed the conversation: the client sends no MCP messages");
                 return None;
             }
-            // A client that does not read is not read from either: its requests would pile up as answers.
-            drop(self.unread.acquire().await.ok()?);
+            self.unread.listen().await;
             match self.lines.next_line().await {
                 RawLine::End | RawLine::Failed(_) => return None,
                 RawLine::TooLong(id) => {
@@ -142,9 +148,21 @@ where
                 RawLine::Line => {
                     let line = self.lines.line();
                     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+                    // Before it is parsed, which makes it larger.
+                    let Some(place) = self.requests.try_take(weight(line)) else {
+                        let id = Skim::id_of(line);
+                        let reason = "the requests that are not answered yet are too large together for one more of \
+                                      this size; wait for answers, or send less at once";
+                        self.turn_away(ErrorCode::INTERNAL_ERROR, reason.to_owned(), id);
+                        continue;
+                    };
                     match parse(line) {
-                        Ok(message) => {
+                        Ok(mut message) => {
                             self.bad_lines = 0;
+                            if let (true, ClientJsonRpcMessage::Request(request)) = (place.is_taken(), &mut message) {
+                                // It goes where the request goes.
+                                request.request.extensions_mut().insert(Arc::new(Exchange::new(place)));
+                            }
                             return Some(message);
                         }
                         Err(error) => self.refuse_line(&error),

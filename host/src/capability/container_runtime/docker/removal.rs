@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::error::{self, Step};
 use crate::capability::container_runtime::input::SharedInput;
+use crate::lease::Attempts;
 use crate::session::Asking;
 
 /// How long a server may take to end after its standard input was closed.
@@ -19,9 +20,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// the moment of the request can leave it without an answer for ever (seen with hyper 1.12 and an engine that was killed),
 /// and only another request finds out.
 pub(super) const REMOVE: Duration = Duration::from_secs(10);
-/// How long removal is tried while the engine is away.
-const GIVE_UP: Duration = Duration::from_secs(45);
-/// How long a container may still appear whose create request got no answer.
+/// How long a container may still appear whose create request got no answer, from when the engine was there to say that
+/// there is none.
 pub(super) const APPEAR: Duration = Duration::from_secs(10);
 
 /// What is known about a container.
@@ -98,7 +98,7 @@ impl Ward {
         self.hurry.store(true, Ordering::Relaxed);
     }
 
-    /// Stops and removes it. Returns when it is gone, or with a warning in the log when that is given up.
+    /// Stops and removes it. Returns when it is gone, however long the engine is away.
     pub(super) async fn remove(self: Arc<Self>) {
         if self.birth() == Birth::Absent {
             return;
@@ -110,21 +110,22 @@ impl Ward {
         if self.birth() == Birth::Started && !self.hurry.load(Ordering::Relaxed) {
             self.give_grace().await;
         }
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(20);
-        loop {
-            let Some(reason) = self.try_remove(began.elapsed() < APPEAR).await else { return };
-            if began.elapsed() >= GIVE_UP {
+        let (mut attempts, mut missed_since) = (Attempts::begin(), None);
+        while let Some(reason) = self.try_remove(&mut missed_since).await {
+            if attempts.is_news() {
                 tracing::warn!(
                     container = self.name,
                     reason,
-                    "the container could not be removed; run `docker rm --force --volumes {}`",
+                    "a container cannot be removed; it is tried again every half minute while this process lives, and \
+                     `docker rm --force --volumes {}` does the same",
                     self.name
                 );
-                return;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
+            attempts.pause().await;
+        }
+        if attempts.was_news() {
+            let seconds = attempts.elapsed().as_secs();
+            tracing::info!(container = self.name, seconds, "the container is removed at last");
         }
     }
 
@@ -135,8 +136,8 @@ impl Ward {
         let _ = tokio::time::timeout(GRACE, ends.next()).await;
     }
 
-    /// One attempt. None if it is gone, else why not.
-    async fn try_remove(&self, may_still_appear: bool) -> Option<String> {
+    /// One attempt. None if it is gone, else why not. `missed_since` is when the engine first said that there is none.
+    async fn try_remove(&self, missed_since: &mut Option<Instant>) -> Option<String> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let request = self.client.api().remove_container(&self.name, Some(options));
         let error = match tokio::time::timeout(REMOVE, request).await {
@@ -145,11 +146,64 @@ impl Ward {
             Err(_) => bollard::errors::Error::RequestTimeoutError,
         };
         match error::status(&error) {
-            Some(404) if self.birth() == Birth::Asked && may_still_appear => Some("it may still appear".to_owned()),
-            Some(404) => None,
+            Some(404) if self.birth() != Birth::Asked => None,
+            Some(404) if missed_since.get_or_insert_with(Instant::now).elapsed() >= APPEAR => None,
+            Some(404) => Some("it may still appear".to_owned()),
             // The engine removes it already, because its process ended; the next attempt finds it gone.
             Some(409) => Some("its removal is in progress".to_owned()),
             _ => Some(self.client.error(error, Step::Remove).to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::capability::container_runtime::docker::connect::Surroundings;
+
+    /// An engine that knows its version and removes everything.
+    fn engine(socket: &Path) -> tokio::task::JoinHandle<()> {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).await.unwrap();
+                let body = r#"{"ApiVersion":"1.41","Version":"1"}"#;
+                let answer = match request[..read].starts_with(b"DELETE") {
+                    true => "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned(),
+                    false => format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+                         Connection: close\r\n\r\n{body}",
+                        body.len()
+                    ),
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_is_away_for_ten_minutes_has_nothing_left_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let alive = engine(&socket);
+        let variables = [("DOCKER_HOST".to_owned(), format!("unix://{}", socket.display()))].into();
+        let client = Client::connect(&Surroundings { variables, ..Surroundings::default() }).await.unwrap();
+        alive.abort();
+        std::fs::remove_file(&socket).unwrap();
+
+        let ward = Ward::new(client, "docker-mcp-x".to_owned());
+        ward.set(Birth::Created);
+        let removal = tokio::spawn(ward.remove());
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(!removal.is_finished(), "given up");
+        let _alive = engine(&socket);
+        tokio::time::timeout(Duration::from_secs(90), removal).await.expect("it is tried every half minute").unwrap();
     }
 }

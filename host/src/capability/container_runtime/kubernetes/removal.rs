@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Cluster, QUICK};
 use super::error::{self, Step};
 use crate::capability::container_runtime::input::SharedInput;
+use crate::lease::Attempts;
 
 /// How long a server may take to end after its standard input was closed.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long deleting is tried while the API server is away.
-const GIVE_UP: Duration = Duration::from_secs(30);
-/// How long an object may still appear whose create request got no answer.
+/// How long an object may still appear whose create request got no answer, from when the API server was there to say that
+/// there is none.
 const APPEAR: Duration = Duration::from_secs(10);
 
 /// The kinds of objects that a server has of its own.
@@ -117,8 +117,7 @@ impl Ward {
         self.hurry.store(false, Ordering::Relaxed);
     }
 
-    /// Ends the process and deletes everything. Returns when it is gone, or with a warning in the log when that is given
-    /// up.
+    /// Ends the process and deletes everything. Returns when it is gone, however long the API server is away.
     pub(super) async fn remove(self: Arc<Self>) {
         let input = self.input.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(input) = input {
@@ -152,30 +151,33 @@ impl Ward {
         let grace_period_seconds = (kind == Kind::Pod).then_some(0);
         let params = DeleteParams { grace_period_seconds, ..DeleteParams::background() };
         let step = Step::new("delete", kind.resource(), &self.name);
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(20);
+        let (mut attempts, mut missed_since) = (Attempts::begin(), None);
         loop {
             let reason = match tokio::time::timeout(QUICK, api.delete(&self.name, &params)).await {
-                Ok(Ok(_)) => return,
+                Ok(Ok(_)) => break,
                 Ok(Err(error)) if error::status(&error) == Some(404) => {
-                    if birth != Birth::Asked || began.elapsed() >= APPEAR {
-                        return;
+                    if birth != Birth::Asked || missed_since.get_or_insert_with(Instant::now).elapsed() >= APPEAR {
+                        break;
                     }
                     "it may still appear".to_owned()
                 }
                 Ok(Err(error)) => self.cluster.error(&error, step).to_string(),
                 Err(_) => error::silent(&self.cluster, step, QUICK).to_string(),
             };
-            if began.elapsed() >= GIVE_UP {
+            if attempts.is_news() {
                 tracing::warn!(
+                    kind = kind.resource(),
                     name = self.name,
                     reason,
-                    "an object in the cluster could not be deleted; it goes with the session's lease"
+                    "an object in the cluster cannot be deleted; it is tried again every half minute while this process \
+                     lives, and goes with the session's lease after that"
                 );
-                return;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
+            attempts.pause().await;
+        }
+        if attempts.was_news() {
+            let seconds = attempts.elapsed().as_secs();
+            tracing::info!(kind = kind.resource(), name = self.name, seconds, "the object is deleted at last");
         }
     }
 }
