@@ -95,7 +95,8 @@ fn demands_on_the_audit_log_add_up_and_two_directories_are_one_too_many() {
 
 #[test]
 fn a_refusal_names_the_narrowest_grant_and_it_is_enough() {
-    let changes: [(&str, fn(&mut ContainerSpec)); 7] = [
+    type Change = fn(&mut ContainerSpec);
+    let changes: [(&str, Change); 7] = [
         ("rewrite-image=h.example/a/b", |spec| spec.image = "h.example/a/b:2".to_owned()),
         ("add-argument=--log=json", |spec| spec.command.insert(0, Value::text("--log=json"))),
         ("rewrite-command", |spec| spec.command.clear()),
