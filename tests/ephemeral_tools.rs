@@ -200,7 +200,10 @@ async fn a_cancelled_tool_and_one_that_takes_too_long_leave_nothing() {
     let began = Instant::now();
     let late = gateway.call("sleeps", json!({})).await.unwrap();
     assert_eq!(late["isError"], json!(true));
-    assert!(texts(&late)[0].contains("did not answer within 5 s"), "{late}");
+    assert!(
+        texts(&late)[0].contains("did not answer within 5 s") && texts(&late)[0].contains("`--call-timeout`"),
+        "{late}"
+    );
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     engine.wait_for(&server, 0).await;
     assert!(gateway.close().await.success());

@@ -181,7 +181,7 @@ impl Session {
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         let arguments = Map::from_iter([("text".to_owned(), json!(TEXT))]);
         let completed = self.provisioner.run_tool(SERVER, TOOL, arguments, CancellationToken::new()).await?;
-        let Completed { exit_code, stdout, stderr } = &completed;
+        let Completed { exit_code, stdout, stderr, .. } = &completed;
         let expected = (0, format!("{TEXT}\n").into_bytes(), Vec::new());
         ensure!((*exit_code, stdout.bytes.clone(), stderr.bytes.clone()) == expected, "the tool gave {completed:?}");
         Ok(())
