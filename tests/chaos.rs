@@ -216,9 +216,10 @@ async fn an_engine_that_comes_after_the_gateway_is_cleaned_up_and_used() {
     let arena = Arena::new(&engine).await;
     arena.setup.add("late", STUBBORN);
     let mut child = arena.victim(None);
+    let victim = arena.setup.name("victim");
     tokio::select! {
         () = converse(&mut child) => panic!("it should have a container first"),
-        _ = engine.wait_for(&arena.setup.name("victim"), 1) => {}
+        _ = engine.wait_for(&victim, 1) => {}
     }
     child.kill().await.unwrap();
     let proxy = Proxy::start();
@@ -295,9 +296,10 @@ async fn a_kill_between_any_two_host_calls_of_a_tools_run_leaves_nothing() {
     let mut child = arena.gateway("napping").stderr(Stdio::null()).spawn().unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let client = ().serve((stdout, stdin)).await.unwrap();
+    let napping = arena.setup.name("napping");
     tokio::select! {
         _ = call(&client, "nap", json!({})) => panic!("its container should be seen first"),
-        _ = engine.wait_for(&arena.setup.name("napping"), 1) => {}
+        _ = engine.wait_for(&napping, 1) => {}
     }
     child.kill().await.unwrap();
     arena.clean_up_after("napping", &engine, "killed while the tool ran").await;

@@ -13,6 +13,7 @@
 #[path = "support/contract.rs"]
 #[allow(dead_code, reason = "the suite itself runs elsewhere; here only its subject is used")]
 mod contract;
+#[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 #[path = "support/engine.rs"]
 mod engine;
 

@@ -12,6 +12,7 @@
 
 #[path = "support/contract.rs"]
 mod contract;
+#[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 #[path = "support/engine.rs"]
 mod engine;
 #[allow(dead_code, reason = "some of it is for the tests of lifetimes")]

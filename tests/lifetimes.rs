@@ -13,6 +13,7 @@
 #[allow(dead_code, reason = "the rules of the contract are for the backends' own tests")]
 #[path = "support/contract.rs"]
 mod contract;
+#[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 #[path = "support/engine.rs"]
 mod engine;
 #[allow(dead_code, reason = "what is held up is for the test that kills gateways")]
