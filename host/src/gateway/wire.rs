@@ -78,6 +78,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
     }
 
     /// The next line that is not empty, as a message.
+    #[cfg(test)]
     pub(crate) async fn next(&mut self) -> Line {
         let line = self.next_line().await;
         self.parse(line)

@@ -225,7 +225,7 @@ fn an_installed_component_must_be_what_was_agreed_to() {
         digest: digest(bytes),
         bytes: bytes.len() as u64,
         origin: "/somewhere/x.wasm".to_owned(),
-        imports: super::super::provisioner::imports(&crate::inspect::read_component(bytes).unwrap()),
+        imports: super::super::provisioner::imports(&crate::inspect::inspect(bytes).unwrap()),
         grants: "log".parse().unwrap(),
         consent: Consent { by: "ada".to_owned(), uid: None, at: "2026-11-22T10:00:00Z".to_owned() },
     };
