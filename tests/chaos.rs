@@ -215,8 +215,7 @@ async fn an_engine_that_comes_after_the_gateway_is_cleaned_up_and_used() {
     let Some(engine) = Engine::find().await else { return };
     let arena = Arena::new(&engine).await;
     arena.setup.add("late", STUBBORN);
-    let mut child = arena.victim(None);
-    let victim = arena.setup.name("victim");
+    let (mut child, victim) = (arena.victim(None), arena.setup.name("victim"));
     tokio::select! {
         () = converse(&mut child) => panic!("it should have a container first"),
         _ = engine.wait_for(&victim, 1) => {}
@@ -236,7 +235,7 @@ async fn an_engine_that_comes_after_the_gateway_is_cleaned_up_and_used() {
     })
     .await
     .expect("the server should be discovered once the engine is there");
-    engine.wait_for(&arena.setup.name("victim"), 0).await;
+    engine.wait_for(&victim, 0).await;
     client.cancel().await.unwrap();
     tokio::time::timeout(PATIENCE, child.wait()).await.expect("the gateway should end").unwrap();
     arena.close(&engine).await;
@@ -295,8 +294,7 @@ async fn a_kill_between_any_two_host_calls_of_a_tools_run_leaves_nothing() {
     arena.setup.add("napping", NAP);
     let mut child = arena.gateway("napping").stderr(Stdio::null()).spawn().unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let client = ().serve((stdout, stdin)).await.unwrap();
-    let napping = arena.setup.name("napping");
+    let (client, napping) = (().serve((stdout, stdin)).await.unwrap(), arena.setup.name("napping"));
     tokio::select! {
         _ = call(&client, "nap", json!({})) => panic!("its container should be seen first"),
         _ = engine.wait_for(&napping, 1) => {}
