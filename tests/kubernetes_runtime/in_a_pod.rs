@@ -175,8 +175,9 @@ async fn a_gateway_in_a_pod_works_with_its_service_account_and_explicit_flags_wi
     assert!(answer.to_string().contains("UTC") && answer["result"]["isError"] != json!(true), "{answer}");
     // The namespace is that of the pod.
     assert_eq!(cluster.api::<Lease>().list(&ListParams::default()).await.unwrap().items.len(), 1);
-    // Its client goes, and everything with it.
-    drop(stdin);
+    // Its client goes, which with `stdinOnce` closes its standard input, and everything goes with it.
+    drop((stdin, lines));
+    attached.abort();
     phase(&cluster, "gateway", "Succeeded").await;
     assert!(cluster.api::<Lease>().list(&ListParams::default()).await.unwrap().items.is_empty());
 

@@ -16,6 +16,7 @@ use kube::api::{ApiResource, DeleteParams, ListParams, Preconditions};
 use serde::Serialize;
 
 use super::cluster::{Cluster, Step};
+use crate::capability::container_runtime::kubernetes::reap::last_renewed;
 
 /// What every object of a gateway is labelled with.
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by=mcp-gateway";
@@ -161,12 +162,9 @@ impl Leftovers {
     }
 
     fn of_lease(&self, lease: &Lease) -> Life {
-        let spec = lease.spec.as_ref();
-        let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-        let made = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let duration = spec.and_then(|spec| spec.lease_duration_seconds);
+        let duration = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
         // A Lease that does not say how long it holds says nothing about its holder.
-        let (Some(since), Some(duration)) = (renewed.max(made), duration) else { return Life::Unknown };
+        let (Some(since), Some(duration)) = (last_renewed(lease), duration) else { return Life::Unknown };
         let over = self.now.as_second() - since.as_second() - i64::from(duration);
         if over > SLACK_SECONDS { Life::Expired(over) } else { Life::Living }
     }

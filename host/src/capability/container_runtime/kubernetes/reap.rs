@@ -113,7 +113,19 @@ fn is_owned(pod: &Pod) -> bool {
     pod.owner_references().iter().any(|owner| owner.kind == Lease::KIND && owner.api_version == Lease::API_VERSION)
 }
 
-/// Whether, at this time of the API server, nobody says any more that a session is alive. One without a Lease is dead, unless it has only just begun.
+/// When its holder was last known to live, by the API server's clock. What stands in a Lease that was never renewed may be
+/// of a gateway that did not know yet what time it is; the cluster itself says when it was made.
+pub(crate) fn last_renewed(lease: &Lease) -> Option<Timestamp> {
+    let spec = lease.spec.as_ref();
+    let acquired = spec.and_then(|spec| spec.acquire_time.as_ref());
+    match spec.and_then(|spec| spec.renew_time.as_ref()) {
+        Some(renewed) if acquired != Some(renewed) => Some(renewed.0),
+        first => first.map(|time| time.0).max(lease.creation_timestamp().map(|time| time.0)),
+    }
+}
+
+/// Whether, at this time of the API server, nobody says any more that a session is alive. One without a Lease is dead,
+/// unless it has only just begun.
 fn is_dead(session: &Session, now: Timestamp) -> bool {
     let passed = |since: Timestamp, limit: SignedDuration| now.duration_since(since) > limit;
     match session.leases.as_slice() {
@@ -121,9 +133,7 @@ fn is_dead(session: &Session, now: Timestamp) -> bool {
         leases => leases.iter().all(|lease| {
             let spec = lease.spec.clone().unwrap_or_default();
             let seconds = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(0)));
-            // The first time that stands in it may be of a gateway that did not know yet what time it is.
-            let renewed = spec.renew_time.map(|time| time.0).max(lease.creation_timestamp().map(|time| time.0));
-            renewed.is_some_and(|renewed| passed(renewed, seconds.saturating_add(SLACK)))
+            last_renewed(lease).is_some_and(|renewed| passed(renewed, seconds.saturating_add(SLACK)))
         }),
     }
 }
@@ -226,7 +236,7 @@ where
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::coordination::v1::LeaseSpec;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
     use super::*;
 
@@ -247,6 +257,12 @@ mod tests {
         }
         let made = |ago| Session { made: Some(now - SignedDuration::from_secs(ago)), ..Session::default() };
         assert!(!is_dead(&made(5), now) && is_dead(&made(61), now));
+        // Made by a gateway with a clock that is wrong, which has yet to learn what time it is.
+        let mut first = renewed(9999, now);
+        let Lease { metadata, spec: Some(spec) } = &mut first.leases[0] else { unreachable!() };
+        metadata.creation_timestamp = Some(Time(now - SignedDuration::from_secs(5)));
+        spec.acquire_time.clone_from(&spec.renew_time);
+        assert!(!is_dead(&first, now) && is_dead(&first, now + SignedDuration::from_secs(160)));
         let odd = Session { leases: vec![Lease::default()], ..Session::default() };
         assert!(!is_dead(&odd, now), "nothing is known of it");
     }
