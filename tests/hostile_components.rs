@@ -217,6 +217,9 @@ async fn a_guest_that_wants_more_memory_or_tables_than_there_is_is_told_the_limi
     assert!(error.contains("limit `memory`: 64 MiB in all memories together;"), "{error}");
     let error = failure(&provisioner(2000, "", "(unreachable)")).await;
     assert!(error.contains("limit `memory`: 64 MiB in all memories together;"), "{error}");
+    let deeper = "(func $deeper (param i32) (call $deeper (local.get 0)) (call $deeper (local.get 0)))";
+    let error = failure(&provisioner(4, deeper, "(call $deeper (i32.const 0)) (unreachable)")).await;
+    assert!(error.contains("a stack has 512 KiB, which nothing changes"), "{error}");
     // A trap that has to do with no limit names none.
     let error = failure(&provisioner(4, "", "(unreachable)")).await;
     assert!(error.contains("unreachable") && !error.contains("limit"), "{error}");

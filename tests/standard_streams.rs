@@ -76,13 +76,16 @@ fn assert_served_without_a_reader_of_the_log(mut child: std::process::Child, log
         assert_served(stdout);
         answered.send(()).unwrap();
     });
-    std::thread::spawn(move || {
+    let writing = std::thread::spawn(move || {
         let conversation = conversation();
         let (first, call) = conversation.trim_end().rsplit_once('\n').unwrap();
         let noise = "this is not MCP\n{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"ping\"}\n".repeat(3_000);
         stdin.write_all(format!("{first}\n{noise}{call}\n").as_bytes()).unwrap();
+        stdin
     });
     answer.recv_timeout(PATIENCE).expect("the gateway should not wait for the reader of its log");
+    // Not before: calls of a client that has left are not waited for.
+    drop(writing.join().unwrap());
     assert!(child.wait().unwrap().success(), "nor should its end");
     drop(log);
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 const WAITING: usize = 1 << 20;
 /// How long the end of the process waits for the reader.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
 /// How soon it is tried again where writing does not wait.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -164,6 +163,7 @@ impl Lines {
     }
 
     /// Writes all of it, however long that takes.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, and no event that every system has")]
     fn write_in_time(&self, batch: &[u8]) {
         let mut written = 0;
         while let Some(rest @ [_, ..]) = batch.get(written..) {
@@ -204,7 +204,8 @@ impl Write for &'static Lines {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::os::fd::{AsRawFd as _, OwnedFd};

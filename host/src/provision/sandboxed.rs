@@ -286,7 +286,7 @@ impl SandboxedProvisioner {
             let scope = Some(Arc::clone(scope));
             self.run(provisioner, scope, task, Limit::start(self.startup_timeout), cancel.clone()).await.map(drop)
         };
-        enabled.validated.get_or_try_init(ask).await.map(|()| ())
+        enabled.validated.get_or_try_init(ask).await.copied()
     }
 
     /// The component, which has agreed to provision the server. One whose tools have containers of their own has nothing
