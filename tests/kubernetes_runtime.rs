@@ -247,8 +247,9 @@ async fn a_pod_that_pod_security_refuses_says_which_rule_and_what_to_set() {
     assert!(error.to_string().contains("numeric `user`"), "{error}");
     let Some(registry) = cluster::registry().await else { return };
     cluster.allow_pulls(registry).await;
+    runtime.end().await;
     let runtime =
-        cluster.runtime("pulling", &reaper, |settings| settings.pull_secrets = vec![cluster::PULL_SECRET.to_owned()]);
+        cluster.runtime("kube", &reaper, |settings| settings.pull_secrets = vec![cluster::PULL_SECRET.to_owned()]);
     // What an image says of itself by number is enough, and a name is not.
     let script = r#"ENTRYPOINT ["/bin/sh","-c","read -r line; id -u"]"#;
     let named = cluster::image(registry, "named-user", &format!("USER nobody\n{script}")).await;
