@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use super::cluster::ClusterPlace;
 use super::options::Runtime;
 use super::{Status, Verbosity, assemble};
+use crate::capability::container_runtime::RuntimeError;
 use crate::capability::container_runtime::docker::DockerRuntime;
 use crate::capability::container_runtime::docker::reap::{DeadSession, Left, Report};
 use crate::capability::container_runtime::kubernetes::{KubernetesRuntime, PodSettings};
@@ -108,22 +109,10 @@ async fn of_cluster(arguments: &Arguments) -> anyhow::Result<Status> {
     Ok(if failed { Status::Partial } else { Status::Success })
 }
 
-/// Removes what dead sessions left in the namespace. A cluster that is away is no news, since whatever needs it says so; it
-/// is tried again until it is there.
+/// Removes what dead sessions left in the namespace.
 pub(super) async fn of_cluster_in_background(cluster: KubernetesRuntime) {
-    let mut pauses = pauses();
-    let report = loop {
-        match tokio::time::timeout(BACKGROUND, cluster.reap(false)).await {
-            Ok(Ok(report)) => break report,
-            Ok(Err(error)) => tracing::debug!(%error, "what dead sessions left in the cluster was not looked for"),
-            Err(_) => {
-                return tracing::warn!(
-                    "removing what dead sessions left takes too long; run `docker-mcp gateway reap --runtime kubernetes`"
-                );
-            }
-        }
-        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
-    };
+    let command = "docker-mcp gateway reap --runtime kubernetes";
+    let Some(report) = once_it_is_there(command, || cluster.reap(false)).await else { return };
     for dead in report.dead {
         dead.failures.iter().for_each(|failure| tracing::warn!(session = dead.session, "{failure}"));
         let pods = dead.pods.len();
@@ -131,21 +120,10 @@ pub(super) async fn of_cluster_in_background(cluster: KubernetesRuntime) {
     }
 }
 
-/// Removes what dead sessions left. An engine that is away is no news, since whatever needs it says so; it is tried again
-/// until it is there.
+/// Removes what dead sessions left.
 pub(super) async fn in_background(docker: Arc<DockerRuntime>, sessions: Sessions) {
-    let mut pauses = pauses();
-    let report = loop {
-        match tokio::time::timeout(BACKGROUND, docker.reap(&sessions, false)).await {
-            Ok(Ok(report)) => break report,
-            Ok(Err(error)) => tracing::debug!(%error, "what dead sessions left was not looked for"),
-            Err(_) => {
-                return tracing::warn!(
-                    "removing what dead sessions left takes too long; run `docker-mcp gateway reap`"
-                );
-            }
-        }
-        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+    let Some(report) = once_it_is_there("docker-mcp gateway reap", || docker.reap(&sessions, false)).await else {
+        return;
     };
     for dead in report.dead {
         for failure in &dead.failures {
@@ -162,10 +140,32 @@ pub(super) async fn in_background(docker: Arc<DockerRuntime>, sessions: Sessions
     }
 }
 
-/// How long to wait before an engine that was away is asked again: one second, then twice as long each time, up to
-/// [`LONGEST_PAUSE`].
-fn pauses() -> impl Iterator<Item = Duration> {
-    std::iter::successors(Some(Duration::from_secs(1)), |pause| Some((*pause * 2).min(LONGEST_PAUSE)))
+/// Cleans up. An engine or a cluster that is away is no news, since whatever needs it says so; it is asked again after one
+/// second, then after twice as long each time, up to [`LONGEST_PAUSE`]. What else fails would fail again: it is said, with the
+/// command to try by hand.
+async fn once_it_is_there<T, F>(command: &str, attempt: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, RuntimeError>>,
+{
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match tokio::time::timeout(BACKGROUND, attempt()).await {
+            Ok(Ok(report)) => return Some(report),
+            Ok(Err(error @ RuntimeError::Unavailable(_))) => {
+                tracing::debug!(%error, "what dead sessions left was not looked for");
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what dead sessions left was not removed; once that is mended, run `{command}`");
+                return None;
+            }
+            Err(_) => {
+                tracing::warn!("removing what dead sessions left takes too long; run `{command}`");
+                return None;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 fn text(report: &Report, dry_run: bool) -> String {
@@ -267,5 +267,26 @@ mod tests {
         assert_eq!(data["dead"][0]["containers"][0]["name"], "docker-mcp-time-1");
         assert_eq!(data["dead"][1]["failures"][0], "the engine is away");
         assert_eq!((&data["living"], &data["foreignContainers"]), (&json!(["a1"]), &json!(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_is_away_is_asked_again_and_what_is_refused_is_not() {
+        let (asked, began) = (std::cell::Cell::new(0), tokio::time::Instant::now());
+        let ask = || asked.replace(asked.get() + 1);
+        let comes_late = || {
+            std::future::ready(match ask() {
+                0..8 => Err(RuntimeError::Unavailable("away".to_owned())),
+                _ => Ok(()),
+            })
+        };
+        assert_eq!(once_it_is_there("reap", comes_late).await, Some(()));
+        // 1, 2, 4, 8, 16, 32, 60 and 60 seconds.
+        assert_eq!((asked.get(), began.elapsed().as_secs()), (9, 183));
+        asked.set(0);
+        let refused = || {
+            ask();
+            std::future::ready(Err::<(), _>(RuntimeError::Denied("you may not `list` `leases`".to_owned())))
+        };
+        assert_eq!((once_it_is_there("reap", refused).await, asked.get()), (None, 1));
     }
 }
