@@ -16,6 +16,7 @@ mod failure;
 mod image;
 mod labels;
 mod names;
+mod patience;
 mod pod;
 mod removal;
 mod run;

@@ -22,6 +22,7 @@ use super::client::QUICK;
 use super::error::{self, Step};
 use super::failure::Ended;
 use super::image::Inspected;
+use super::patience::runs;
 use super::pod::CONTAINER;
 use super::removal::Ward;
 use super::runner::{Means, Nonce, Reported, Shells, Started};
@@ -263,7 +264,7 @@ async fn with_log(
     limits: RunLimits,
 ) -> Result<Completed, RuntimeError> {
     let ended = match input.is_empty() {
-        true => start::runs(ward, followed, patience).await?,
+        true => runs(ward, followed, patience).await?,
         false => match start::connect(ward, followed, patience).await? {
             Connected::Ended(ended) => Some(ended),
             Connected::Attached(Attached { mut output, input: mut target }) => {
