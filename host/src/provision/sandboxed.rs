@@ -3,6 +3,9 @@
 //!
 //! It decides nothing about containers itself and knows no engine.
 
+mod enabled;
+mod errors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,6 +21,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::enabled::{Enabled, Servers, by_name};
 use super::{Endpoint, Provision, ProvisionError, Remote};
 use crate::audit::{Audit, Loaded};
 use crate::capability::Times;
@@ -29,10 +33,10 @@ use crate::policy::enforcement::Enforcement;
 use crate::policy::grants::Grants;
 use crate::resolve::{ResolveError, ServerScope, ServerSettings, ToolCall};
 use crate::sandbox::Limits;
-use crate::sandbox::bindings::mcp_gateway::provisioning::types::{self, ServerSpec, Session};
+use crate::sandbox::bindings::mcp_gateway::provisioning::types::{ServerSpec, Session};
 use crate::sandbox::component::{LoadError, Provisioner, Source};
 use crate::sandbox::engine::Engine;
-use crate::sandbox::operation::{Environment, OperationError, Outcome, Task, text};
+use crate::sandbox::operation::{Environment, OperationError, Outcome, Task};
 use crate::secrets;
 
 /// What a [`SandboxedProvisioner`] works with.
@@ -97,23 +101,6 @@ impl Limit {
     /// Until something starts.
     fn start(time: Duration) -> Self {
         Self { what: "start", time, advice: RuntimeError::RAISE_STARTUP_TIMEOUT }
-    }
-}
-
-/// The enabled servers by their names.
-type Servers = BTreeMap<String, Enabled>;
-
-#[derive(Clone)]
-struct Enabled {
-    settings: Arc<ServerSettings>,
-    /// The component said that it can be provisioned. It is asked once, as long as nothing of the entry changes.
-    validated: Arc<OnceCell<()>>,
-}
-
-impl Enabled {
-    /// Whether the component would be asked the same about both.
-    fn is_same(&self, other: &Self) -> bool {
-        self.settings.entry == other.settings.entry && self.settings.config == other.settings.config
     }
 }
 
@@ -572,11 +559,6 @@ impl Provision for SandboxedProvisioner {
     }
 }
 
-fn by_name(servers: Vec<ServerSettings>) -> Servers {
-    let enabled = |settings| Enabled { settings: Arc::new(settings), validated: Arc::default() };
-    servers.into_iter().map(|server| (server.name.clone(), enabled(server))).collect()
-}
-
 /// An identifier as real sessions have it.
 fn some_session() -> String {
     use std::fmt::Write as _;
@@ -605,53 +587,4 @@ fn server_spec(scope: &ServerScope) -> Result<ServerSpec, ResolveError> {
         hosts: scope.hosts()?.into_iter().map(Into::into).collect(),
         long_lived: scope.long_lived(),
     })
-}
-
-impl From<ResolveError> for ProvisionError {
-    fn from(error: ResolveError) -> Self {
-        match error {
-            ResolveError::SecretStore(text) => Self::Unavailable(text),
-            ResolveError::Forbidden(text) => Self::Denied(text),
-            ResolveError::Mapping(text) => Self::Component(text),
-            other => Self::Invalid(other.to_string()),
-        }
-    }
-}
-
-impl From<RuntimeError> for ProvisionError {
-    fn from(error: RuntimeError) -> Self {
-        let text = error.to_string();
-        match error {
-            RuntimeError::Image { .. }
-            | RuntimeError::Invalid(_)
-            | RuntimeError::Conflict(_)
-            | RuntimeError::Secret(_) => Self::Invalid(text),
-            RuntimeError::Denied(_) => Self::Denied(text),
-            RuntimeError::Unavailable(_) => Self::Unavailable(text),
-            RuntimeError::TimedOut { .. } => Self::TimedOut(text),
-            RuntimeError::Engine(_) => Self::Other(text),
-        }
-    }
-}
-
-impl From<OperationError> for ProvisionError {
-    fn from(error: OperationError) -> Self {
-        match error {
-            OperationError::Refused(refusal) => {
-                let text = text(&refusal).to_owned();
-                match refusal {
-                    types::Error::AccessDenied(_) => Self::Denied(text),
-                    types::Error::NotFound(_) | types::Error::Invalid(_) | types::Error::Conflict(_) => {
-                        Self::Invalid(text)
-                    }
-                    types::Error::Unavailable(_) => Self::Unavailable(text),
-                    types::Error::TimedOut(_) => Self::TimedOut(text),
-                    types::Error::Other(_) => Self::Other(text),
-                }
-            }
-            stopped @ (OperationError::Stopped { .. } | OperationError::Trapped { .. }) => {
-                Self::Component(stopped.to_string())
-            }
-        }
-    }
 }
