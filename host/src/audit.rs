@@ -1,13 +1,14 @@
 //! The audit log: what each component was asked to do, what it called, what was decided and what came of it.
 //!
-//! Recording never waits: a rendered record goes into a bounded queue, and one thread turns batches of them into lines that
-//! are chained by their hashes (`docs/audit.md`). What does not fit is counted, and the count is a record itself.
+//! Recording never waits: a record goes into a bounded queue, and one thread turns batches of them into lines that are
+//! chained by their hashes (`docs/audit.md`). What does not fit is counted, and the count is a record itself.
 //! Operations are recorded by `sandbox`, calls by `capability::recorded`, and what the gateway does by itself by those
 //! who do it; this module knows neither wasmtime nor engines. It never gets a secret, a configuration value, a tool's
 //! argument or its output: those who record show values by their names.
 
 pub mod chain;
 pub mod files;
+mod frame;
 pub mod line;
 mod operation;
 mod queue;
@@ -27,6 +28,7 @@ use thiserror::Error;
 
 pub use self::chain::Head;
 use self::files::Directory;
+use self::frame::{Frame, Parts};
 use self::operation::Buffers;
 pub use self::operation::{Call, Ending, Operation, Subject};
 use self::queue::{Origin, Queue};
@@ -87,7 +89,7 @@ struct Log {
     /// Nothing may be done without it.
     is_required: bool,
     /// What operations that ended left for later ones.
-    spare: Mutex<Vec<Buffers>>,
+    spare: Mutex<Vec<Box<Buffers>>>,
 }
 
 /// How many operations at once are given what earlier ones left.
@@ -159,7 +161,7 @@ impl Audit {
     }
 
     /// Begins to record an operation.
-    pub fn operation(&self, subject: impl FnOnce() -> Subject) -> Operation {
+    pub fn operation<'a>(&self, subject: impl FnOnce() -> Subject<'a>) -> Operation {
         match &self.0 {
             Some(log) => Operation::begin(self.clone(), log.operations.fetch_add(1, Ordering::Relaxed), subject()),
             None => Operation::unrecorded(),
@@ -179,24 +181,25 @@ impl Audit {
         if self.is_on() {
             let mut rendered = Vec::new();
             record().render(&mut rendered);
-            self.push(SystemTime::now(), &rendered, &Origin::default());
+            let parts = Parts { facts: &rendered, ..Parts::default() };
+            self.push(SystemTime::now(), Frame::Whole, parts, &Origin::default());
         }
     }
 
-    fn push(&self, at: SystemTime, rendered: &[u8], origin: &Origin) {
+    fn push(&self, at: SystemTime, frame: Frame, parts: Parts<'_>, origin: &Origin) {
         if let Some(log) = &self.0 {
-            log.queue.push(at, rendered, origin);
+            log.queue.push(at, frame, parts, origin);
         }
     }
 
     /// What an operation renders its records in.
-    fn buffers(&self) -> Buffers {
+    fn buffers(&self) -> Box<Buffers> {
         let left = self.0.as_ref().and_then(|log| log.spare.lock().unwrap_or_else(PoisonError::into_inner).pop());
         left.unwrap_or_default()
     }
 
     /// Takes it back for a later operation.
-    fn hand_on(&self, buffers: Buffers) {
+    fn hand_on(&self, buffers: Box<Buffers>) {
         if let Some(log) = &self.0 {
             let mut spare = log.spare.lock().unwrap_or_else(PoisonError::into_inner);
             if spare.len() < SPARE {

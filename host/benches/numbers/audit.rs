@@ -50,13 +50,9 @@ pub(crate) async fn measure(effort: Effort) -> anyhow::Result<()> {
     end();
 
     let (mut off, mut small, mut large) = (Series::default(), Series::default(), Series::default());
-    let subject = || Subject {
-        task: "provision",
-        server: Some("github".to_owned()),
-        tool: None,
-        component: "docker".to_owned(),
-        digest: "0".repeat(64),
-    };
+    let digest = "0".repeat(64);
+    let subject =
+        || Subject { task: "provision", server: Some("github"), tool: None, component: "docker", digest: &digest };
     for sample in 0..effort.samples(5000) {
         // So many at once as here never are in a gateway: the writer would fall behind.
         if sample % 500 == 499 {

@@ -35,6 +35,7 @@ names! {
     ENTRIES "entries"
     ENVIRONMENT "environment"
     ERROR "error"
+    EVENT "event"
     FILE "file"
     FILES "files"
     FUNCTION "function"
@@ -75,17 +76,29 @@ impl<'a> Members<'a> {
         Self { line, room }
     }
 
-    /// A word of the gateway's own.
-    pub fn word(&mut self, name: Name, word: &'static str) {
+    /// A word of the gateway's own: it has nothing that JSON escapes.
+    pub fn word(&mut self, name: Name, word: &str) {
         debug_assert!(!word.contains(['"', '\\']) && !word.contains(char::is_control));
         self.name(name);
-        put(self.line, ["\"", word, "\""]);
+        self.line.push(b'"');
+        self.line.extend_from_slice(word.as_bytes());
+        self.line.push(b'"');
     }
 
     /// A text of strangers.
     pub fn text(&mut self, name: Name, text: impl Display) {
+        self.shown(name, &text);
+    }
+
+    fn shown(&mut self, name: Name, text: &dyn Display) {
         self.name(name);
         self.room.write(self.line, text);
+    }
+
+    /// A number.
+    pub fn number(&mut self, name: Name, number: u64) {
+        self.name(name);
+        digits(self.line, number);
     }
 
     /// Texts of strangers until there is no more room; a last one then says how many are missing. Nothing if there
@@ -113,9 +126,10 @@ impl<'a> Members<'a> {
     /// How often a function of an interface was called: its name has both.
     pub(super) fn number_of(&mut self, interface: &'static str, function: &'static str, number: u64) {
         separate(self.line);
-        put(self.line, ["\"", interface, ".", function, "\":"]);
-        // Writing a number to memory cannot fail.
-        drop(serde_json::to_writer(&mut *self.line, &number));
+        for part in ["\"", interface, ".", function, "\":"] {
+            self.line.extend_from_slice(part.as_bytes());
+        }
+        digits(self.line, number);
     }
 
     /// An object of further members.
@@ -126,8 +140,16 @@ impl<'a> Members<'a> {
         self.line.push(b'}');
     }
 
-    /// Something that is JSON already; nothing if it is empty.
-    pub(super) fn rendered(&mut self, name: Name, brackets: [u8; 2], json: &[u8]) {
+    /// Members that are JSON already.
+    pub(super) fn joined(&mut self, json: &[u8]) {
+        if !json.is_empty() {
+            separate(self.line);
+            self.line.extend_from_slice(json);
+        }
+    }
+
+    /// What is in an object or a list, and JSON already; nothing if it is empty.
+    pub(super) fn enclosed(&mut self, name: Name, brackets: [u8; 2], json: &[u8]) {
         if !json.is_empty() {
             self.name(name);
             self.line.push(brackets[0]);
@@ -157,6 +179,10 @@ impl<'a> Texts<'a> {
 
     /// One that is there whatever the room.
     pub fn push(&mut self, text: impl Display) {
+        self.shown(&text);
+    }
+
+    fn shown(&mut self, text: &dyn Display) {
         separate(self.line);
         self.room.write(self.line, text);
     }
@@ -180,9 +206,9 @@ impl<'a> Texts<'a> {
     }
 }
 
-fn put<const N: usize>(line: &mut Vec<u8>, parts: [&'static str; N]) {
-    line.reserve(parts.iter().map(|part| part.len()).sum());
-    parts.iter().for_each(|part| line.extend_from_slice(part.as_bytes()));
+fn digits(line: &mut Vec<u8>, number: u64) {
+    // Writing a number to memory cannot fail.
+    drop(serde_json::to_writer(line, &number));
 }
 
 /// A comma, unless nothing is there yet.
@@ -214,13 +240,16 @@ mod tests {
         members.json(Name(",\"json\":"), Some(7));
         members.json(Name(",\"number\":"), u64::MAX);
         members.object(Name(",\"object\":"), |members| members.number_of("a", "b", 1));
-        members.rendered(Name(",\"nothing\":"), *b"{}", b"");
-        members.rendered(Name(",\"rendered\":"), *b"{}", b"\"a\":1");
+        members.enclosed(Name(",\"nothing\":"), *b"{}", b"");
+        members.enclosed(Name(",\"rendered\":"), *b"{}", b"\"a\":1");
+        members.joined(b"");
+        members.joined(b"\"joined\":2");
+        members.number(Name(",\"last\":"), 3);
         line.push(b'}');
         let read: Value = serde_json::from_slice(&line).unwrap();
         let expected = json!({
             "word": "ok", "text": "a \"b\"\\n", "texts": ["a", "", "ä"], "json": 7, "number": u64::MAX,
-            "object": {"a.b": 1}, "rendered": {"a": 1},
+            "object": {"a.b": 1}, "rendered": {"a": 1}, "joined": 2, "last": 3,
         });
         assert_eq!(read, expected);
     }

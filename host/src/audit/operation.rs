@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Audit;
+use super::frame::{Asked, Called, Count, Ended, Frame, Parts};
 use super::line::{Members, Texts, name};
 use super::queue::Origin;
-use super::record::{Decision, Kind, Used, Verdict};
+use super::record::{Decision, Used};
 use super::text::Room;
 
 /// How many calls of an operation are listed one by one. Beyond that only those that act outside of the gateway are,
@@ -16,20 +17,22 @@ const LISTED: u32 = 256;
 const BYTES: usize = 128 << 10;
 /// How many bytes of text a record has then.
 const LITTLE: usize = 500;
+/// How long a record is beside what is rendered here, about.
+const FRAME: usize = 200;
 
 /// What an operation is.
-#[derive(Clone, Debug)]
-pub struct Subject {
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
     /// What the component is asked for, such as `provision`.
     pub task: &'static str,
     /// The server, if it is in the scope of one.
-    pub server: Option<String>,
+    pub server: Option<&'a str>,
     /// The tool, if one is run.
-    pub tool: Option<String>,
+    pub tool: Option<&'a str>,
     /// Where the component came from.
-    pub component: String,
+    pub component: &'a str,
     /// The SHA-256 of its bytes.
-    pub digest: String,
+    pub digest: &'a str,
 }
 
 /// A call. Calls of one operation never overlap: a guest waits for each.
@@ -65,15 +68,16 @@ impl Ending {
 }
 
 /// Records an operation, up to its end or until it is dropped. One that is not recorded costs nothing.
+///
+/// What is generic in here only hands over to what is not: whatever the calls of an operation share is in the caches of the
+/// processor after the first of them, and a copy for each would never be.
 pub struct Operation(Option<Box<Recording>>);
 
 struct Recording {
     audit: Audit,
     /// Whether a component asks; otherwise it is the gateway itself.
     is_guests: bool,
-    buffers: Buffers,
-    /// Whose records they are.
-    origin: Origin,
+    buffers: Box<Buffers>,
     /// How many bytes they have so far.
     bytes: usize,
     began: (SystemTime, Instant),
@@ -84,64 +88,44 @@ struct Recording {
     largest_copy: u64,
 }
 
-/// Where records are rendered by the thread that makes them, as [`super::record::Record`] would be. Operations hand it
-/// on to later ones, so that they need not ask for memory.
+/// Where texts are rendered by the thread that says them. Operations hand it on to later ones, so that they need not ask
+/// for memory.
 #[derive(Default)]
 pub(super) struct Buffers {
+    /// Whose records they are.
+    origin: Origin,
     /// The members that all records of the operation have, as JSON.
     facts: Vec<u8>,
-    line: Vec<u8>,
     /// The arguments of the call that is under way, as JSON.
     arguments: Vec<u8>,
     /// What the call gave, likewise.
     gave: Vec<u8>,
+    /// The text of an error, likewise.
+    error: Vec<u8>,
     room: Room,
     /// How often each function was called, in the order of their first calls.
-    counts: Vec<(&'static str, &'static str, u64)>,
+    counts: Vec<Count>,
 }
 
 impl Buffers {
-    fn begin(&mut self, number: u64, subject: Option<&Subject>) {
+    fn begin(&mut self, number: u64, subject: Option<Subject<'_>>) {
         self.facts.clear();
         self.counts.clear();
         self.room.clear();
+        self.origin.set(subject.and_then(|subject| subject.server));
         let mut members = Members::of(&mut self.facts, &mut self.room);
-        members.json(name::OPERATION, number);
+        members.number(name::OPERATION, number);
         let Some(subject) = subject else { return };
         members.word(name::TASK, subject.task);
-        if let Some(server) = &subject.server {
+        if let Some(server) = subject.server {
             members.text(name::SERVER, server);
         }
-        if let Some(tool) = &subject.tool {
+        if let Some(tool) = subject.tool {
             members.text(name::TOOL, tool);
         }
-        members.text(name::COMPONENT, &subject.component);
-        members.text(name::DIGEST, &subject.digest);
+        members.text(name::COMPONENT, subject.component);
+        members.word(name::DIGEST, subject.digest);
     }
-
-    /// Renders a record: the facts, and members after them.
-    fn render(
-        &mut self,
-        kind: Kind,
-        little: Option<usize>,
-        members: impl FnOnce(&mut Members<'_>, Rendered<'_>),
-    ) -> &[u8] {
-        let Self { facts, line, arguments, gave, room, .. } = self;
-        line.clear();
-        for part in [b"{\"event\":\"", kind.name().as_bytes(), b"\",", facts] {
-            line.extend_from_slice(part);
-        }
-        room.clear_to(little);
-        members(&mut Members::of(line, room), Rendered { arguments, gave });
-        line
-    }
-}
-
-/// What is rendered of a call before its record is.
-#[derive(Clone, Copy)]
-struct Rendered<'a> {
-    arguments: &'a [u8],
-    gave: &'a [u8],
 }
 
 impl Operation {
@@ -155,9 +139,9 @@ impl Operation {
         self.0.is_some()
     }
 
-    pub(super) fn begin(audit: Audit, number: u64, subject: Subject) -> Self {
+    pub(super) fn begin(audit: Audit, number: u64, subject: Subject<'_>) -> Self {
         let mut recording = Recording::new(audit, number, Some(subject));
-        recording.record(recording.began.0, Kind::Begun, |_, _| {});
+        recording.record(recording.began.0, Frame::Begun);
         Self(Some(Box::new(recording)))
     }
 
@@ -178,7 +162,10 @@ impl Operation {
     pub fn enter(&mut self, copied_bytes: usize, call: Call, arguments: impl FnOnce(&mut Members<'_>)) {
         if let Some(recording) = &mut self.0 {
             recording.copied(copied_bytes);
-            recording.enter(call, arguments);
+            if let Some(mut members) = recording.asks(call) {
+                arguments(&mut members);
+            }
+            recording.entered(call);
         }
     }
 
@@ -186,14 +173,16 @@ impl Operation {
     /// was allowed by the grant of its interface unless access was denied.
     pub fn leave(&mut self, decision: Option<Decision>, ending: impl FnOnce(&mut Texts<'_>) -> Ending) {
         if let Some(recording) = &mut self.0 {
-            recording.leave(decision, ending);
+            let Some(left) = recording.leaves() else { return };
+            let ending = ending(&mut recording.gives());
+            recording.left(left, decision, &ending);
         }
     }
 
     /// The operation ended.
     pub fn end(&mut self, ending: impl FnOnce() -> Ending, used: impl FnOnce() -> Used) {
         if let Some(recording) = self.0.take() {
-            recording.end(ending(), Some(used()));
+            recording.end(&ending(), Some(used()));
         }
     }
 }
@@ -201,21 +190,20 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         if let Some(recording) = self.0.take() {
-            recording.end(Ending::failed("abandoned", "the gateway gave it up"), None);
+            recording.end(&Ending::failed("abandoned", "the gateway gave it up"), None);
         }
     }
 }
 
 impl Recording {
-    fn new(audit: Audit, number: u64, subject: Option<Subject>) -> Self {
+    fn new(audit: Audit, number: u64, subject: Option<Subject<'_>>) -> Self {
         let mut buffers = audit.buffers();
-        buffers.begin(number, subject.as_ref());
+        buffers.begin(number, subject);
         Self {
             audit,
             is_guests: subject.is_some(),
             buffers,
             bytes: 0,
-            origin: Origin::of(subject.and_then(|subject| subject.server)),
             began: (SystemTime::now(), Instant::now()),
             under_way: None,
             listed: 0,
@@ -225,11 +213,24 @@ impl Recording {
         }
     }
 
-    fn record(&mut self, at: SystemTime, kind: Kind, members: impl FnOnce(&mut Members<'_>, Rendered<'_>)) {
-        let little = self.is_full().then_some(LITTLE);
-        let rendered = self.buffers.render(kind, little, members);
-        self.bytes += rendered.len();
-        self.audit.push(at, rendered, &self.origin);
+    /// Records what the buffers have.
+    #[inline(never)]
+    fn record(&mut self, at: SystemTime, frame: Frame) {
+        let Buffers { origin, facts, arguments, gave, error, .. } = &*self.buffers;
+        let mut parts = Parts { facts, ..Parts::default() };
+        match frame {
+            Frame::Whole | Frame::Begun => {}
+            Frame::Asked(_) => parts.arguments = arguments,
+            Frame::Called(_) => (parts.arguments, parts.gave, parts.error) = (arguments, gave, error),
+            Frame::Ended(_) => parts.error = error,
+        }
+        self.bytes += parts.bytes() + FRAME;
+        self.audit.push(at, frame, parts, origin);
+    }
+
+    /// How much text a record has, unless it is as much as any.
+    fn little(&self) -> Option<usize> {
+        self.is_full().then_some(LITTLE)
     }
 
     /// When something is that happens now or a moment ago. The clock is looked at once for an operation.
@@ -239,9 +240,9 @@ impl Recording {
 
     fn count(&mut self, interface: &'static str, function: &'static str) {
         let counts = &mut self.buffers.counts;
-        match counts.iter_mut().find(|(known, of, _)| *known == interface && *of == function) {
-            Some((.., count)) => *count += 1,
-            None => counts.push((interface, function, 1)),
+        match counts.iter_mut().find(|known| known.interface == interface && known.function == function) {
+            Some(known) => known.count += 1,
+            None => counts.push(Count { interface, function, count: 1 }),
         }
     }
 
@@ -259,127 +260,108 @@ impl Recording {
         call.acts || (self.listed < LISTED && !self.is_full())
     }
 
-    fn enter(&mut self, call: Call, arguments: impl FnOnce(&mut Members<'_>)) {
+    /// A call begins; its arguments are to be given if it is listed.
+    #[inline(never)]
+    fn asks(&mut self, call: Call) -> Option<Members<'_>> {
         self.count(call.interface, call.function);
         self.calls += 1;
+        if !self.is_listed(call) {
+            return None;
+        }
+        let little = self.little();
+        let Buffers { arguments, room, .. } = &mut *self.buffers;
+        arguments.clear();
+        room.clear_to(little);
+        Some(Members::of(arguments, room))
+    }
+
+    /// What it asks for is told.
+    #[inline(never)]
+    fn entered(&mut self, call: Call) {
         if self.is_listed(call) {
-            let little = self.is_full().then_some(LITTLE);
-            let Buffers { arguments: rendered, room, .. } = &mut self.buffers;
-            rendered.clear();
-            room.clear_to(little);
-            arguments(&mut Members::of(rendered, room));
+            let Buffers { arguments, room, .. } = &mut *self.buffers;
             if let Some(cut) = room.cut() {
-                Members::of(rendered, room).json(name::CUT, cut);
+                Members::of(arguments, room).json(name::CUT, cut);
             }
         }
         let (now, number) = (Instant::now(), self.calls);
         if call.acts {
-            self.record(self.time(now), Kind::Asked, |members, rendered| about(members, number, call, rendered));
+            self.record(self.time(now), Frame::Asked(Asked { number, call }));
         }
         self.under_way = Some((call, now));
     }
 
-    fn leave(&mut self, decision: Option<Decision>, ending: impl FnOnce(&mut Texts<'_>) -> Ending) {
-        let Some((call, started)) = self.under_way.take() else { return };
+    /// The call that is under way ended; what came of it is to be told if it is listed.
+    #[inline(never)]
+    fn leaves(&mut self) -> Option<Left> {
+        let (call, started) = self.under_way.take()?;
         let taken = started.elapsed();
         if !self.is_listed(call) {
             self.unlisted += 1;
-            return;
+            return None;
         }
         self.listed += 1;
-        let little = self.is_full().then_some(LITTLE);
-        let Buffers { gave, room, .. } = &mut self.buffers;
-        gave.clear();
-        room.clear_to(little);
-        let ending = ending(&mut Texts::of(gave, room));
-        let (number, is_guests) = (self.calls, self.is_guests);
-        self.record(self.time(started), Kind::Call, |members, rendered| {
-            about(members, number, call, rendered);
-            match &decision {
-                Some(decision) => decided(members, decision),
-                None if ending.outcome == "access-denied" => {
-                    members.word(name::DECISION, Verdict::Denied.name());
-                    members.object(name::RULE, |rule| rule.word(name::TEXT, "host"));
-                }
-                None => {
-                    members.word(name::DECISION, Verdict::Allowed.name());
-                    members.object(name::RULE, |rule| match is_guests {
-                        true => rule.text(name::TEXT, format_args!("grant `{}`", call.interface)),
-                        // Nobody grants anything to the gateway.
-                        false => rule.word(name::TEXT, "host"),
-                    });
-                }
-            }
-            ended(members, &ending);
-            members.rendered(name::GAVE, *b"[]", rendered.gave);
-            members.json(name::DURATION_US, microseconds(taken));
-        });
+        Some(Left { call, started, taken })
     }
 
-    fn end(mut self: Box<Self>, ending: Ending, used: Option<Used>) {
-        if self.under_way.is_some() {
-            self.leave(None, |_| Ending::failed("abandoned", "it was under way when the operation ended"));
+    /// Where to put what it gave.
+    #[inline(never)]
+    fn gives(&mut self) -> Texts<'_> {
+        let little = self.little();
+        let Buffers { gave, room, .. } = &mut *self.buffers;
+        gave.clear();
+        room.clear_to(little);
+        Texts::of(gave, room)
+    }
+
+    /// All is told of it.
+    #[inline(never)]
+    fn left(&mut self, left: Left, decision: Option<Decision>, ending: &Ending) {
+        let Left { call, started, taken } = left;
+        let asked = Asked { number: self.calls, call };
+        let outcome = self.came_to(ending);
+        let called = Called { asked, decision, is_guests: self.is_guests, outcome, taken };
+        self.record(self.time(started), Frame::Called(called));
+    }
+
+    /// How it ended, with the text of the error in its place.
+    fn came_to(&mut self, ending: &Ending) -> &'static str {
+        let little = self.little();
+        let Buffers { error, room, .. } = &mut *self.buffers;
+        error.clear();
+        if let Some(text) = &ending.error {
+            room.clear_to(little);
+            Members::of(error, room).text(name::ERROR, text);
+        }
+        ending.outcome
+    }
+
+    #[inline(never)]
+    fn end(mut self: Box<Self>, ending: &Ending, used: Option<Used>) {
+        if let Some(left) = self.leaves() {
+            self.gives();
+            self.left(left, None, &Ending::failed("abandoned", "it was under way when the operation ended"));
         }
         if self.is_guests {
             let now = Instant::now();
-            let counts = std::mem::take(&mut self.buffers.counts);
-            let (unlisted, taken) = (self.unlisted, now.saturating_duration_since(self.began.1));
-            let used = used.map(|used| Used { copied_bytes: self.largest_copy, ..used });
-            self.record(self.time(now), Kind::Ended, |members, _| {
-                ended(members, &ending);
-                members.json(name::DURATION_US, microseconds(taken));
-                if !counts.is_empty() {
-                    members.object(name::CALLS, |members| {
-                        for (interface, function, count) in &counts {
-                            members.number_of(interface, function, *count);
-                        }
-                    });
-                }
-                if unlisted > 0 {
-                    members.json(name::UNLISTED, unlisted);
-                }
-                if let Some(used) = used {
-                    members.json(name::USED, used);
-                }
-            });
-            self.buffers.counts = counts;
+            let ended = Ended {
+                outcome: self.came_to(ending),
+                taken: now.saturating_duration_since(self.began.1),
+                counts: self.buffers.counts.clone(),
+                unlisted: self.unlisted,
+                used: used.map(|used| Used { copied_bytes: self.largest_copy, ..used }),
+            };
+            self.record(self.time(now), Frame::Ended(Box::new(ended)));
         }
         self.audit.hand_on(self.buffers);
     }
 }
 
-/// Which call it is, and what is asked for.
-fn about(members: &mut Members<'_>, number: u32, call: Call, rendered: Rendered<'_>) {
-    members.json(name::CALL, number);
-    members.word(name::INTERFACE, call.interface);
-    members.word(name::FUNCTION, call.function);
-    members.rendered(name::ARGUMENTS, *b"{}", rendered.arguments);
-}
-
-/// What was decided about it.
-fn decided(members: &mut Members<'_>, decision: &Decision) {
-    members.word(name::DECISION, decision.verdict.name());
-    members.object(name::RULE, |members| {
-        members.text(name::TEXT, &decision.rule.text);
-        if let Some(file) = &decision.rule.file {
-            members.text(name::FILE, file);
-        }
-        if let Some(line) = decision.rule.line {
-            members.json(name::LINE, line);
-        }
-    });
-}
-
-/// How it ended.
-fn ended(members: &mut Members<'_>, ending: &Ending) {
-    members.word(name::OUTCOME, ending.outcome);
-    if let Some(error) = &ending.error {
-        members.text(name::ERROR, error);
-    }
-}
-
-fn microseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+/// A call that ended.
+struct Left {
+    call: Call,
+    started: Instant,
+    taken: Duration,
 }
 
 #[cfg(test)]
@@ -388,7 +370,7 @@ mod tests {
 
     use super::*;
     use crate::audit::line::name;
-    use crate::audit::record::{Record, Rule};
+    use crate::audit::record::{Kind, Record, Rule, Verdict};
     use crate::audit::{Audit, Options, Retention};
 
     /// Everything that a record of an operation can have, and texts that JSON and terminals would take for something else.
@@ -396,10 +378,10 @@ mod tests {
         let evil = "a \"b\" \\ \u{1b}[31m\n\u{202e}ü";
         let mut operation = audit.operation(|| Subject {
             task: "run-tool",
-            server: Some(evil.to_owned()),
-            tool: Some("tool".to_owned()),
-            component: evil.to_owned(),
-            digest: "d1".to_owned(),
+            server: Some(evil),
+            tool: Some("tool"),
+            component: evil,
+            digest: "d1",
         });
         let asks = |acts| Call { interface: "container-runtime", function: "start", acts };
         operation.count("values", "new", 7);
@@ -407,7 +389,7 @@ mod tests {
             arguments.text(name::IMAGE, evil);
             arguments.texts(name::COMMAND, (0..1000).map(|number| format!("--{number}={evil}")));
             arguments.texts(name::LABELS, [""; 0]);
-            arguments.json(name::CPU_MILLIS, 7);
+            arguments.number(name::CPU_MILLIS, 7);
         });
         let rule = Rule { text: evil.into(), file: Some(evil.to_owned()), line: Some(3) };
         operation.leave(Some(Decision { verdict: Verdict::Denied, rule }), |gave| {
@@ -438,10 +420,10 @@ mod tests {
         let audit = Audit::open(options).unwrap();
         let mut operation = audit.operation(|| Subject {
             task: "provision",
-            server: Some("github".to_owned()),
+            server: Some("github"),
             tool: None,
-            component: "evil".to_owned(),
-            digest: "d1".to_owned(),
+            component: "evil",
+            digest: "d1",
         });
         let mut ask = |acts| {
             operation.enter(0, Call { interface: "log", function: "write", acts }, |arguments| {

@@ -1,7 +1,7 @@
 //! The bounded queue between those who record and the thread that writes. Adding to it never waits.
 //!
-//! Records are rendered by those who make them, and lie here one after the other: a record costs no memory of its own
-//! that one thread would get and another give back.
+//! What is rendered of records lies here one after the other: nearly all cost no memory of their own that one thread would
+//! get and another give back.
 //!
 //! While more than half of the room is taken, nobody gets more of it than the other half: whoever floods the log loses
 //! records of its own, and not those of others.
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::chain::Head;
+use super::frame::{Frame, Parts};
 
 /// How many records wait at most.
 const CAPACITY: usize = 8192;
@@ -53,46 +54,64 @@ pub(super) struct Lost {
 /// Whose a record is: in the scope of which server it was made.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origin {
+    /// 0 if it is nobody's.
     key: u64,
-    server: Option<String>,
+    server: String,
 }
 
 impl Origin {
-    pub(super) fn of(server: Option<String>) -> Self {
+    /// In the scope of this server, or of none.
+    pub(super) fn set(&mut self, server: Option<&str>) {
         // Only told apart, so that it may be the same for two now and then.
-        let key = server.as_ref().map_or(0, |server| {
+        self.key = server.map_or(0, |server| {
             let mut hasher = std::hash::DefaultHasher::new();
             std::hash::Hash::hash(server, &mut hasher);
             std::hash::Hasher::finish(&hasher) | 1
         });
-        Self { key, server }
+        self.server.clear();
+        self.server.push_str(server.unwrap_or_default());
+    }
+
+    fn lost(&self) -> Lost {
+        let server = (self.key != 0).then(|| self.server.clone());
+        Lost { key: self.key, server, count: 1 }
     }
 }
 
 impl Batch {
-    /// When each record was made, and the record as [`super::record::Record::render`] gave it.
-    pub(super) fn records(&self) -> impl Iterator<Item = (SystemTime, &[u8])> {
-        let starts = std::iter::once(0).chain(self.records.ends.iter().map(|record| record.end));
-        let spans = starts.zip(&self.records.ends);
-        spans.map(|(start, record)| (record.at, self.records.bytes.get(start..record.end).unwrap_or_default()))
+    /// When each record was made, and what it is rendered from.
+    pub(super) fn records(&self) -> impl Iterator<Item = (SystemTime, &Frame, Parts<'_>)> {
+        let mut rest = self.records.bytes.as_slice();
+        self.records.waiting.iter().map(move |record| {
+            let [facts, arguments, gave, error] = record.lengths.map(|length| {
+                let (part, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                rest = after;
+                part
+            });
+            (record.at, &record.frame, Parts { facts, arguments, gave, error })
+        })
     }
 }
 
-/// Rendered records, one after the other.
+/// Records and what is rendered of them, one after the other.
 #[derive(Default)]
 struct Records {
     bytes: Vec<u8>,
-    ends: Vec<End>,
+    waiting: Vec<Waiting>,
+    /// How many bytes all of them hold.
+    held: usize,
     /// What everybody has of it. Empty while less than half of the room is taken: nobody can have more than that.
     shares: BTreeMap<u64, Share>,
 }
 
-#[derive(Clone, Copy)]
-struct End {
+struct Waiting {
     /// When the record was made.
     at: SystemTime,
-    /// Where it ends.
-    end: usize,
+    frame: Frame,
+    /// How long its parts are.
+    lengths: [usize; 4],
+    /// How many bytes it holds.
+    held: usize,
     /// Whose it is.
     key: u64,
 }
@@ -106,15 +125,13 @@ struct Share {
 impl Records {
     /// Whether a record of so many bytes fits, and into the share of whoever it is of.
     fn fits(&mut self, bytes: usize, key: u64) -> bool {
-        let (all, whole) = (self.ends.len() + 1, self.bytes.len() + bytes);
+        let (all, whole) = (self.waiting.len() + 1, self.held + bytes);
         if all <= CAPACITY / 2 && whole <= BYTES / 2 {
             return true;
         }
         if self.shares.is_empty() {
-            let mut start = 0;
-            for record in &self.ends {
-                self.shares.entry(record.key).or_default().add(record.end - start);
-                start = record.end;
+            for record in &self.waiting {
+                self.shares.entry(record.key).or_default().add(record.held);
             }
         }
         let share = self.shares.entry(key).or_default();
@@ -127,7 +144,8 @@ impl Records {
 
     fn clear(&mut self) {
         self.bytes.clear();
-        self.ends.clear();
+        self.waiting.clear();
+        self.held = 0;
         self.shares.clear();
     }
 }
@@ -161,13 +179,14 @@ struct State {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.records.ends.is_empty() && self.lost.is_empty() && !self.is_closed
+        self.records.waiting.is_empty() && self.lost.is_empty() && !self.is_closed
     }
 }
 
 impl Queue {
-    /// Adds a rendered record. An empty one is as good as lost.
-    pub(super) fn push(&self, at: SystemTime, record: &[u8], origin: &Origin) {
+    /// Adds a record. One of which nothing is rendered is as good as lost.
+    pub(super) fn push(&self, at: SystemTime, frame: Frame, parts: Parts<'_>, origin: &Origin) {
+        let held = parts.bytes() + frame.held_bytes();
         let mut state = self.state();
         if state.is_closed {
             return;
@@ -179,14 +198,16 @@ impl Queue {
             lost.count += 1;
             return;
         }
-        if record.is_empty() || !state.records.fits(record.len(), origin.key) {
-            state.lost.push(Lost { key: origin.key, server: origin.server.clone(), count: 1 });
+        if parts.bytes() == 0 || !state.records.fits(held, origin.key) {
+            state.lost.push(origin.lost());
             return;
         }
-        state.records.bytes.extend_from_slice(record);
-        let end = state.records.bytes.len();
-        state.records.ends.push(End { at, end, key: origin.key });
-        let count = state.records.ends.len();
+        let parts = [parts.facts, parts.arguments, parts.gave, parts.error];
+        let records = &mut state.records;
+        parts.iter().for_each(|part| records.bytes.extend_from_slice(part));
+        records.held += held;
+        records.waiting.push(Waiting { at, frame, lengths: parts.map(<[u8]>::len), held, key: origin.key });
+        let count = state.records.waiting.len();
         let wake = (state.is_asleep && count == 1) || count == PLENTY;
         drop(state);
         if wake {
@@ -221,7 +242,7 @@ impl Queue {
             };
         }
         state.is_asleep = false;
-        let urgent = |state: &mut State| state.is_closed || state.records.ends.len() >= PLENTY;
+        let urgent = |state: &mut State| state.is_closed || state.records.waiting.len() >= PLENTY;
         let gathered = self.changed.wait_timeout_while(state, GATHER, |state| !urgent(state) && !state.is_empty());
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         let spare = std::mem::take(&mut state.spare);
@@ -253,12 +274,18 @@ mod tests {
 
     use super::*;
 
+    fn note(queue: &Queue, record: &[u8], origin: &Origin) {
+        queue.push(SystemTime::UNIX_EPOCH, Frame::Whole, Parts { facts: record, ..Parts::default() }, origin);
+    }
+
     fn push(queue: &Queue) {
-        queue.push(SystemTime::UNIX_EPOCH, b"{", &Origin::default());
+        note(queue, b"{", &Origin::default());
     }
 
     fn of(server: &str) -> Origin {
-        Origin::of(Some(server.to_owned()))
+        let mut origin = Origin::default();
+        origin.set(Some(server));
+        origin
     }
 
     fn lost(batch: &Batch) -> u64 {
@@ -269,7 +296,7 @@ mod tests {
     fn what_does_not_fit_is_counted_and_nobody_waits() {
         let queue = Queue::default();
         for number in 0..CAPACITY + 5 {
-            queue.push(SystemTime::UNIX_EPOCH, b"{", &of(&(number % 4).to_string()));
+            note(&queue, b"{", &of(&(number % 4).to_string()));
         }
         let batch = queue.take(None);
         assert_eq!((batch.records().count(), lost(&batch), batch.is_last), (CAPACITY, 5, false));
@@ -286,10 +313,10 @@ mod tests {
         // By their number, and by their size.
         for (record, most) in [(vec![b'{'; 10], CAPACITY / 2), (vec![b'{'; 64 << 10], BYTES / 2 / (64 << 10))] {
             let queue = Queue::default();
-            let note = |origin| queue.push(SystemTime::UNIX_EPOCH, &record, origin);
-            note(&quiet);
-            (0..3 * most).for_each(|_| note(&flood));
-            (0..most - 1).for_each(|_| note(&quiet));
+            let add = |origin| note(&queue, &record, origin);
+            add(&quiet);
+            (0..3 * most).for_each(|_| add(&flood));
+            (0..most - 1).for_each(|_| add(&quiet));
             push(&queue);
             let batch = queue.take(None);
             let expected = Lost { key: flood.key, server: Some("flood".to_owned()), count: 2 * most as u64 };
@@ -298,7 +325,7 @@ mod tests {
             assert!(batch.lost.len() <= 2 && batch.records().count() >= 2 * most);
             // What is taken makes room again, also where the batch before lay.
             queue.reuse(batch);
-            note(&flood);
+            add(&flood);
             assert_eq!(lost(&queue.take(None)), 0);
         }
     }
@@ -307,7 +334,7 @@ mod tests {
     fn large_records_do_not_pile_up() {
         let queue = Queue::default();
         let record = vec![b'{'; 1 << 20];
-        (0..20).for_each(|number| queue.push(SystemTime::UNIX_EPOCH, &record, &of(&(number % 2).to_string())));
+        (0..20).for_each(|number| note(&queue, &record, &of(&(number % 2).to_string())));
         let batch = queue.take(None);
         assert_eq!((batch.records().count(), lost(&batch)), (16, 4));
     }
@@ -316,11 +343,15 @@ mod tests {
     fn records_stay_apart_and_in_order() {
         let queue = Queue::default();
         for record in [&b"{1"[..], b"{two", b"", b"{"] {
-            queue.push(SystemTime::UNIX_EPOCH, record, &Origin::default());
+            note(&queue, record, &Origin::default());
         }
+        let parts = Parts { facts: b"f", arguments: b"", gave: b"gg", error: b"eee" };
+        queue.push(SystemTime::UNIX_EPOCH, Frame::Begun, parts, &of("s"));
         let batch = queue.take(None);
-        let records: Vec<_> = batch.records().map(|(_, record)| record).collect();
-        assert_eq!((records, lost(&batch)), (vec![&b"{1"[..], b"{two"], 2));
+        let records: Vec<_> = batch.records().map(|(.., parts)| parts).collect();
+        let whole = |facts| Parts { facts, ..Parts::default() };
+        // After the first that was lost of somebody's, the others are.
+        assert_eq!((records, lost(&batch)), (vec![whole(b"{1"), whole(b"{two"), parts], 2));
     }
 
     #[test]
@@ -338,6 +369,6 @@ mod tests {
         }
         // The last could come later than the time for gathering only if this thread stood still for so long.
         let taken = writer.join().unwrap();
-        assert!(taken >= 1 && taken + queue.state().records.ends.len() == 50, "{taken}");
+        assert!(taken >= 1 && taken + queue.state().records.waiting.len() == 50, "{taken}");
     }
 }

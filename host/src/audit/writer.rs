@@ -1,4 +1,4 @@
-//! The thread that writes: chains rendered records, begins new files, deletes the oldest, and counts what could
+//! The thread that writes: renders records and chains them, begins new files, deletes the oldest, and counts what could
 //! not be written.
 
 mod before;
@@ -13,8 +13,11 @@ use std::time::{Duration, SystemTime};
 use super::Retention;
 use super::chain::{Head, seal};
 use super::files::{Directory, is_deleted};
+use super::frame::{Frame, Parts};
+use super::line::Members;
 use super::queue::{Batch, Queue};
 use super::record::{FORMAT, Kind, Record, time};
+use super::text::Room;
 
 /// How often it is tried again to write after it failed and nothing new came.
 const RETRY: Duration = Duration::from_secs(5);
@@ -37,6 +40,8 @@ pub(super) struct Writer {
     /// The last record in `lines`, which follow it.
     head: Head,
     lines: Vec<u8>,
+    /// For the texts that are rendered here.
+    room: Room,
     /// How many records are in `lines`.
     pending: u64,
     /// How many lost ones those in `lines` tell of.
@@ -67,6 +72,7 @@ impl Writer {
             written: Head::default(),
             head: Head::default(),
             lines: Vec::new(),
+            room: Room::default(),
             pending: 0,
             told: 0,
             lost: 0,
@@ -131,8 +137,8 @@ impl Writer {
             self.next_file("the file before was deleted while it was written to");
         }
         self.tell_lost("they could not be written");
-        for (at, record) in batch.records() {
-            self.append_rendered(at, record);
+        for (at, frame, parts) in batch.records() {
+            self.append_frame(at, frame, parts);
         }
         for lost in std::mem::take(&mut batch.lost) {
             self.lost += lost.count;
@@ -170,10 +176,10 @@ impl Writer {
     fn append(&mut self, at: SystemTime, record: Record<'_>) {
         let mut rendered = Vec::new();
         record.render(&mut rendered);
-        self.append_rendered(at, &rendered);
+        self.append_frame(at, &Frame::Whole, Parts { facts: &rendered, ..Parts::default() });
     }
 
-    fn append_rendered(&mut self, at: SystemTime, record: &[u8]) {
+    fn append_frame(&mut self, at: SystemTime, frame: &Frame, parts: Parts<'_>) {
         if self.bytes + self.lines.len() as u64 >= self.retention.file_bytes {
             self.flush();
             // What could not be written stays the business of this file.
@@ -181,7 +187,7 @@ impl Writer {
                 self.next_file("");
             }
         }
-        self.add(at, record);
+        self.add(at, frame, parts);
         if self.lines.len() >= CHUNK {
             self.flush();
         }
@@ -190,38 +196,42 @@ impl Writer {
     fn add_own(&mut self, record: Record<'_>) {
         let mut rendered = Vec::new();
         record.render(&mut rendered);
-        self.add(SystemTime::now(), &rendered);
+        self.add(SystemTime::now(), &Frame::Whole, Parts { facts: &rendered, ..Parts::default() });
     }
 
     /// Adds the record that the file begins with, unless it is there.
     fn begin(&mut self, at: SystemTime) {
         if self.bytes == 0 && self.lines.is_empty() && !self.beginning.is_empty() {
             let (beginning, before) = (std::mem::take(&mut self.beginning), self.pending);
-            self.add_line(at, &beginning);
+            self.add_line(at, &Frame::Whole, Parts { facts: &beginning, ..Parts::default() });
             self.beginning = beginning;
             // It is no loss, since it is tried again.
             self.pending = before;
         }
     }
 
-    fn add(&mut self, at: SystemTime, record: &[u8]) {
+    fn add(&mut self, at: SystemTime, frame: &Frame, parts: Parts<'_>) {
         self.begin(SystemTime::now());
-        self.add_line(at, record);
+        self.add_line(at, frame, parts);
     }
 
-    /// Adds a rendered record as the next line: the members that are the writer's, then its own.
-    fn add_line(&mut self, at: SystemTime, record: &[u8]) {
-        let Some(members) = record.strip_prefix(b"{") else {
-            self.lost += 1;
-            self.lost_in_all += 1;
-            return;
-        };
+    /// Adds a record as the next line: the members that are the writer's, then its own.
+    fn add_line(&mut self, at: SystemTime, frame: &Frame, mut parts: Parts<'_>) {
+        if let Frame::Whole = frame {
+            let Some(members) = parts.facts.strip_prefix(b"{") else {
+                self.lost += 1;
+                self.lost_in_all += 1;
+                return;
+            };
+            parts.facts = members;
+        }
         let from = self.lines.len();
         // A session is `[a-z0-9-]` and a time has digits and signs: neither needs escaping.
         let (seq, time, session) = (self.head.seq + 1, time(at), &self.session);
         // Writing to memory cannot fail.
-        let _ = write!(self.lines, r#"{{"seq":{seq},"time":"{time}","session":"{session}","#);
-        self.lines.extend_from_slice(members);
+        let _ = write!(self.lines, r#"{{"seq":{seq},"time":"{time}","session":"{session}""#);
+        self.room.clear();
+        frame.render(parts, &mut Members::of(&mut self.lines, &mut self.room));
         seal(&mut self.lines, from, &mut self.head);
         self.pending += 1;
     }

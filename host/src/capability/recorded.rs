@@ -213,7 +213,7 @@ impl Recorded<'_> {
     /// A call that ends a container begins.
     fn act_on(&mut self, interface: &'static str, function: &'static str, container: &Resource<Running>) {
         let call = Call { interface, function, acts: true };
-        self.0.audit.enter(0, call, |arguments| arguments.json(name::CONTAINER, container.rep()));
+        self.0.audit.enter(0, call, |arguments| arguments.number(name::CONTAINER, container.rep().into()));
     }
 
     /// The call ended. What it gave is only asked for if it is recorded.

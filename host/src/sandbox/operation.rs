@@ -246,13 +246,13 @@ impl Provisioner {
     }
 
     /// What the audit log says of an operation.
-    fn subject(&self, task: &'static str, scope: Option<&ServerScope>) -> Subject {
+    fn subject<'a>(&'a self, task: &'static str, scope: Option<&'a ServerScope>) -> Subject<'a> {
         Subject {
             task,
-            server: scope.map(|scope| scope.name().to_owned()),
-            tool: scope.and_then(ServerScope::tool).map(str::to_owned),
-            component: self.source.clone(),
-            digest: self.digest.clone(),
+            server: scope.map(ServerScope::name),
+            tool: scope.and_then(ServerScope::tool),
+            component: &self.source,
+            digest: &self.digest,
         }
     }
 

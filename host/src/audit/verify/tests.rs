@@ -13,10 +13,10 @@ fn open(directory: &Path, session: &str, retention: Retention) -> Audit {
 fn provision(audit: &Audit, server: &str) {
     let mut operation = audit.operation(|| Subject {
         task: "provision",
-        server: Some(server.to_owned()),
+        server: Some(server),
         tool: None,
-        component: "docker".to_owned(),
-        digest: "d1".to_owned(),
+        component: "docker",
+        digest: "d1",
     });
     for _ in 0..3 {
         let call = Call { interface: "config-resolver", function: "resolve-command", acts: false };

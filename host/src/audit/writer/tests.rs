@@ -17,6 +17,11 @@ fn note(audit: &Audit) {
     audit.record(|| Record::of(Kind::Loaded));
 }
 
+fn push(queue: &Queue) {
+    let parts = Parts { facts: br#"{"event":"loaded""#, ..Parts::default() };
+    queue.push(SystemTime::now(), Frame::Whole, parts, &Origin::default());
+}
+
 fn records(directory: &Path) -> Vec<Record<'static>> {
     let records = Records::open(&Directory::at(directory.to_owned()), Filter::default()).unwrap();
     records.map(|found| found.record).collect()
@@ -63,7 +68,7 @@ async fn records_that_cannot_be_written_are_counted_and_the_log_says_so_when_it_
     let mut writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::clone(&queue)).unwrap();
     let mut write = |count: u64| {
         for _ in 0..count {
-            queue.push(SystemTime::now(), br#"{"event":"loaded""#, &Origin::default());
+            push(&queue);
         }
         writer.write(queue.take(Some(Duration::ZERO)));
         (writer.lost, writer.lost_in_all)
@@ -171,8 +176,7 @@ fn the_writer_sleeps_while_nothing_is_recorded_and_wakes_seldom_while_much_is() 
     let queue = Arc::new(Queue::default());
     let writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::clone(&queue)).unwrap();
     let thread = std::thread::Builder::new().name("audit-idle".to_owned()).spawn(move || writer.run()).unwrap();
-    let push = || queue.push(SystemTime::now(), br#"{"event":"loaded""#, &Origin::default());
-    push();
+    push(&queue);
     until("the record should be written", || records(place.path()).len() == 2);
     let rest = || {
         let started = Instant::now();
@@ -194,7 +198,7 @@ fn the_writer_sleeps_while_nothing_is_recorded_and_wakes_seldom_while_much_is() 
     let started = Instant::now();
     let mut count = 0_u64;
     while started.elapsed() < Duration::from_secs(1) {
-        push();
+        push(&queue);
         count += 1;
         std::thread::sleep(Duration::from_millis(1));
     }
