@@ -13,6 +13,9 @@ use tokio::time::Instant;
 use super::ToolFilter;
 use super::servers::{Server, Servers};
 
+/// How many servers are named that something missing may be of.
+const EXCUSES: usize = 3;
+
 /// What one server offers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Offer {
@@ -276,7 +279,7 @@ impl Inventory {
     }
 
     /// Why a name may be missing: the servers that failed or are not there yet. Those whose catalog entry lists the
-    /// tool come alone.
+    /// tool, or has the prefix of its name, come alone; of many only the first are told.
     pub(crate) fn excuses(&self, tool: Option<&str>) -> Vec<String> {
         let snapshot = self.now();
         let mut excuses = BTreeMap::new();
@@ -288,16 +291,18 @@ impl Inventory {
                     format!("server `{}` is still starting; try again in a moment", server.name)
                 }
             };
-            let declares =
-                tool.is_some_and(|tool| server.entry.tools.iter().any(|known| exposed(&server, &known.name) == tool));
+            let declares = tool.is_some_and(|tool| {
+                let has_prefix = server.entry.prefix.as_deref().is_some_and(|prefix| !prefix.is_empty());
+                (has_prefix && tool.starts_with(&exposed(&server, "")))
+                    || server.entry.tools.iter().any(|known| exposed(&server, &known.name) == tool)
+            });
             excuses.insert((!declares, index), excuse);
         }
         let has_declared = excuses.keys().any(|(undeclared, _)| !undeclared);
-        excuses
-            .into_iter()
-            .filter(|((undeclared, _), _)| !(has_declared && *undeclared))
-            .map(|(_, text)| text)
-            .collect()
+        excuses.retain(|(undeclared, _), _| !(has_declared && *undeclared));
+        let more = excuses.len().saturating_sub(EXCUSES);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        excuses.into_values().take(EXCUSES).chain(more).collect()
     }
 }
 
@@ -410,6 +415,18 @@ mod tests {
         inventory.record(1, Status::Failed("server `b` hangs".to_owned()));
         assert_eq!(inventory.excuses(Some("x")), ["server `b` hangs"]);
         assert_eq!(inventory.excuses(Some("y")).len(), 2);
+    }
+
+    #[test]
+    fn a_missing_tool_is_blamed_on_the_server_with_its_prefix_and_otherwise_on_a_few() {
+        let prefixed = Entry { prefix: Some("c.4".to_owned()), ..Entry::default() };
+        let other = || Entry { prefix: Some(String::new()), ..Entry::default() };
+        let entries = vec![("a", other()), ("b", other()), ("c", prefixed), ("d", other()), ("e", other())];
+        let inventory = inventory(entries);
+        (0..5).for_each(|index| inventory.record(index, Status::Failed(index.to_string())));
+        assert_eq!(inventory.excuses(Some("c_4__x")), ["2"]);
+        assert_eq!(inventory.excuses(Some("c_4_x")), ["0", "1", "2", "and 2 more"]);
+        assert_eq!(inventory.excuses(None).len(), 4);
     }
 
     #[test]

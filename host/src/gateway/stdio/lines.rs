@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use rmcp::RoleServer;
 use rmcp::model::{
@@ -123,12 +124,20 @@ where
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let (write, unread) = (Arc::clone(&self.write), self.unread.clone());
-        async move {
+        let mut sending = Box::pin(async move {
             let (mut line, _waiting) = unread.admit(message).await?;
             line.push(b'\n');
             let mut write = write.lock().await;
             write.write_all(&line).await?;
             write.flush().await
+        });
+        // rmcp makes a task of what it gets. While the client reads, an answer need not wait for that.
+        let at_once = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        async move {
+            match at_once {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => sending.await,
+            }
         }
     }
 
@@ -179,6 +188,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncBufReadExt as _;
+
     use super::*;
 
     #[test]
@@ -197,5 +208,30 @@ mod tests {
             let (short, long) = (parse(text.as_bytes()), serde_json::from_str::<ClientJsonRpcMessage>(text));
             assert_eq!(format!("{short:?}"), format!("{long:?}"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_written_at_once_while_the_client_reads_and_whole_when_it_reads_later() {
+        let (client, server) = tokio::io::duplex(100);
+        let (mut client, write) = (BufReader::new(client), server);
+        let mut lines = ClientLines::new(tokio::io::empty(), write);
+        let answer = |text: &str| ServerJsonRpcMessage::error(ErrorData::internal_error(text.to_owned(), None), None);
+        // Nobody waits for it.
+        drop(lines.send(answer("short")));
+        let mut line = String::new();
+        client.read_line(&mut line).await.unwrap();
+        assert!(line.contains("short"), "{line}");
+        // More than fits.
+        let (long, longer) = ("x".repeat(1000), "y".repeat(1000));
+        let sending = [lines.send(answer(&long)), lines.send(answer(&longer))];
+        let reading = async {
+            for expected in [long, longer] {
+                line.clear();
+                client.read_line(&mut line).await.unwrap();
+                assert!(line.contains(&expected) && line.ends_with("}\n"), "{line}");
+            }
+        };
+        let (sent, ()) = tokio::join!(futures::future::try_join_all(sending), reading);
+        sent.unwrap();
     }
 }
