@@ -137,8 +137,11 @@ impl Interceptor {
     /// Shows it a message and takes its answer, empty if it lets things be. Dropping the future ends whatever runs.
     ///
     /// # Errors
-    /// If it cannot be run, fails, takes too long or answers too much.
+    /// If it cannot be run, fails, takes too long or answers too much, and while a required audit log cannot be written.
     pub async fn run(&self, message: Vec<u8>) -> Result<Vec<u8>, InterceptError> {
+        if let Some(missing) = self.containers.audit.missing() {
+            return Err(InterceptError(missing.to_owned()));
+        }
         let spec = match &self.specification.how {
             How::Docker { image, arguments } => Some(self.containers.spec(image, arguments)),
             How::Exec(_) | How::Http(_) => None,
@@ -189,7 +192,13 @@ impl Interceptor {
 
 #[cfg(test)]
 mod tests {
+    use provisioning_core::Resources;
+
     use super::*;
+    use crate::audit::Audit;
+    use crate::capability::container_runtime::Quiet;
+    use crate::capability::container_runtime::plan::PlanRuntime;
+    use crate::lease::Reaper;
 
     #[test]
     fn specifications_are_read_as_the_existing_gateway_does_and_never_shown_whole() {
@@ -211,5 +220,45 @@ mod tests {
         }
         let parsed: Specification = "after:docker:img:1 'a b' c".parse().unwrap();
         assert!(parsed.how == How::Docker { image: "img:1".into(), arguments: vec!["a b".into(), "c".into()] });
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nothing_is_run_while_a_required_audit_log_cannot_be_written() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("audit");
+        let options = audit::Options {
+            directory: directory.clone(),
+            session: "s".to_owned(),
+            retention: audit::Retention::default(),
+        };
+        let audit = Audit::open_required(options).unwrap();
+        let containers = Containers {
+            runtime: Arc::new(PlanRuntime::new("docker", Reaper::new())),
+            session: "s".to_owned(),
+            resources: Resources::default(),
+            audit: audit.clone(),
+            policies: Arc::default(),
+            progress: Arc::new(Quiet),
+        };
+        let specification = format!("before:exec:echo ran >> {}/marks", place.path().display()).parse().unwrap();
+        let interceptor = Interceptor::new(specification, Arc::new(containers), Duration::from_secs(20));
+        let marks = || std::fs::read_to_string(place.path().join("marks")).unwrap_or_default().lines().count();
+        interceptor.run(Vec::new()).await.unwrap();
+        assert_eq!(marks(), 1);
+        std::fs::remove_dir_all(&directory).unwrap();
+        // That is found out when the next record is written.
+        let refusal = async {
+            loop {
+                if let Err(refused) = interceptor.run(Vec::new()).await {
+                    return refused.to_string();
+                }
+            }
+        };
+        let refused = tokio::time::timeout(Duration::from_secs(20), refusal).await.unwrap();
+        assert!(refused.contains("a policy requires the audit log"), "{refused}");
+        let before = marks();
+        interceptor.run(Vec::new()).await.unwrap_err();
+        assert_eq!(marks(), before);
     }
 }
