@@ -187,6 +187,8 @@ async fn a_component_or_a_server_that_a_policy_refuses_is_there_once_with_the_ru
         let denied: Vec<_> = records.iter().filter(|record| record.decision == Some(Verdict::Denied)).collect();
         assert_eq!(denied.len(), 1, "{records:?}");
         assert_eq!((denied[0].event, denied[0].outcome.as_deref()), (event, Some("refused")), "{records:?}");
+        // Which bytes were refused can be told, whatever lies at their place by now.
+        assert_eq!(denied[0].digest.is_some(), event == Kind::Loaded, "{records:?}");
         let rule = denied[0].rule.as_ref().unwrap();
         assert_eq!((rule.file.as_deref(), rule.line), (Some("policy.yaml"), Some(line)), "{rule:?}");
         assert!(denied[0].error.as_deref().unwrap().contains("policy.yaml:"), "{records:?}");
@@ -473,7 +475,7 @@ fn a_killed_gateway_leaves_a_sound_log_and_the_next_one_ends_it() {
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk_stops_neither_the_gateway_nor_its_servers() {
+fn a_full_disk_stops_neither_the_gateway_nor_its_servers_unless_a_policy_requires_the_log() {
     let home = Home::new();
     home.shows(CALL);
     // A file system with room for one page of a file, in a mount namespace of its own.
@@ -482,26 +484,39 @@ fn a_full_disk_stops_neither_the_gateway_nor_its_servers() {
     let script = "mount -t tmpfs -o mode=700,size=8k disk \"$DISK\" && \"$0\" \"$@\"; code=$?; cp \"$DISK\"/* \"$COPY\"; exit $code";
     let copy = home.0.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--map-root-user", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_docker-mcp")])
-        .args(CALL.split_whitespace())
-        .arg("--audit-dir")
-        .arg(&disk)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-        .env("HOME", home.0.path())
-        .env("DISK", &disk)
-        .env("COPY", &copy)
-        .env("DOCKER_MCP_CACHE", world::cache());
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--map-root-user", "/bin/sh", "-c", script, env!("CARGO_BIN_EXE_docker-mcp")])
+            .args(CALL.split_whitespace())
+            .arg("--audit-dir")
+            .arg(&disk)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("HOME", home.0.path())
+            .env("DISK", &disk)
+            .env("COPY", &copy)
+            .env("DOCKER_MCP_CACHE", world::cache());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let output = run(&[]);
     let log = text(&output.stderr);
     assert_eq!(text(&output.stdout), "42\n", "{log}");
     assert!(log.contains("the audit log cannot be written") && log.contains("records are missing"), "{log}");
-    let full = Directory::at(copy).files().unwrap().remove(0).path;
+    // It does not go back and forth as single records find room.
+    assert!(!log.contains("is written again"), "{log}");
+    let full = Directory::at(copy.clone()).files().unwrap().remove(0).path;
     let report = verify::file(&full).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert!(std::fs::metadata(full).unwrap().len() <= 8192);
+
+    let policy = home.0.path().join("policy.yaml");
+    std::fs::write(&policy, "version: 1\naudit: {required: true}\n").unwrap();
+    let output = run(&["--policy", policy.to_str().unwrap()]);
+    let log = text(&output.stderr);
+    assert!(output.stdout.is_empty() && output.status.code() == Some(1), "{log}");
+    assert!(log.contains("is there room left?"), "{log}");
 }
 
 #[test]

@@ -21,10 +21,13 @@ fn result(content: &[u8]) -> Answer {
 async fn what_cannot_be_read_from_a_server_fails_that_call_and_nothing_else() {
     let deep =
         format!("{{\"jsonrpc\":\"2.0\",\"id\":<id>,\"result\":{}1{}}}\n", "[".repeat(10_000), "]".repeat(10_000));
+    // Short as it is, hundreds of megabytes once it is parsed.
+    let heavy = format!("{{\"jsonrpc\":\"2.0\",\"id\":<id>,\"result\":[{}1]}}\n", "{\"\":0},".repeat(1 << 20));
     let odd = vec![
         ("huge", result(&vec![b'x'; 50 << 20])),
         ("latin", result(b"caf\xe9")),
         ("deep", Answer::Bytes(deep.into_bytes())),
+        ("heavy", Answer::Bytes(heavy.into_bytes())),
         ("endless", Answer::Forever(vec![b'x'; 1 << 16])),
         ("fine", result(b"fine")),
     ];
@@ -36,6 +39,7 @@ async fn what_cannot_be_read_from_a_server_fails_that_call_and_nothing_else() {
         ("odd_huge", "server `odd` sent a message of more than 16 MiB"),
         ("odd_latin", "the server sent an answer that cannot be read: invalid unicode code point"),
         ("odd_deep", "the server sent an answer that cannot be read: recursion limit exceeded"),
+        ("odd_heavy", "the server sent an answer that cannot be read: the message would take 4"),
         ("odd_endless", "server `odd` sent a message of more than 16 MiB"),
     ] {
         let outcome = match call(&client, tool).await {

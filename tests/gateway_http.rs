@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use docker_mcp::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport};
+use docker_mcp::gateway::{Connections, Gateway, GatewayOptions, HttpOptions, HttpTransport};
 use docker_mcp::secrets::SecretText;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -198,6 +198,42 @@ async fn large_requests_of_a_session_are_refused_beyond_a_bound_and_others_are_n
     let echoed = message(other.send(&call(17, "a_echo")).await).await;
     assert!(echoed["result"]["content"][0]["text"].as_str().unwrap().len() > 4_000_000, "and so do other sessions");
     calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_request_of_many_small_values_is_weighed_before_it_is_parsed() {
+    let (gateway, _servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let (address, _ends) = serve(&gateway, HttpOptions::default()).await;
+    let session = Session::open(address).await;
+    let values = json!(vec![0; 1 << 20]);
+    let heavy = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call",
+        "params": {"name": "a_echo", "arguments": {"values": values}}});
+    let refused = post(address, &heavy).header("mcp-session-id", &session.id).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let text = refused.text().await.unwrap();
+    assert!(text.contains("MiB of memory because of its many values"), "{text}");
+    assert_eq!(session.count().await, "1", "others go on");
+}
+
+#[tokio::test]
+async fn connections_that_send_nothing_keep_nobody_out() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (gateway, _servers) = gateway(&[("a", Behaviour::Good)], long_lived());
+    let connections = Connections { at_once: 4, head: Duration::from_millis(300) };
+    let (address, _ends) = serve(&gateway, HttpOptions { connections, ..HttpOptions::default() }).await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n").await.unwrap();
+        idle.push(stream);
+    }
+    // Whoever comes after them waits for a while, and is served.
+    let health = Client::new().get(format!("http://{address}/health")).send();
+    let health = tokio::time::timeout(Duration::from_secs(30), health).await.unwrap().unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(30), idle[0].read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "a connection without a request is closed");
 }
 
 #[tokio::test]

@@ -132,3 +132,30 @@ async fn cancelling_while_a_server_is_provisioned_gives_that_up() {
     assert_eq!(servers.running(), 0);
     assert!(gateway.shutdown().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_server_whose_call_is_given_up_is_replaced_if_it_does_not_answer_any_more() {
+    let options = GatewayOptions { long_lived: true, ..GatewayOptions::default() };
+    let servers = [("deaf", Behaviour::Deaf(&["tools/call", "ping"])), ("good", Behaviour::Good)];
+    let (gateway, servers) = gateway(&servers, options);
+    let mut client = RawClient::connect(&gateway, json!({})).await;
+    client.send(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).await;
+    client.next().await;
+    until("discovery released its servers", || servers.running() == 0).await;
+    client.call(2, "good_count").await;
+    assert_eq!(text(&client.next().await["result"]), "1");
+    for (number, tool) in ["deaf_count", "good_slow"].into_iter().enumerate() {
+        let id = 3 + number as u64;
+        client.call(id, tool).await;
+        until("the call is under way", || servers.count_of("tools/call") == number + 2).await;
+        client.send(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}})).await;
+        until("the server is asked whether it lives", || servers.count_of("ping") == number + 1).await;
+    }
+    // It has a minute for it.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    until("the one that does not answer is let go", || servers.running() == 1).await;
+    client.call(5, "good_count").await;
+    assert_eq!(text(&client.next().await["result"]), "2", "the other one is kept");
+    drop(client);
+    until("nobody keeps it for a client that is gone", || servers.running() == 0).await;
+}

@@ -145,3 +145,51 @@ fn input_from_a_file_is_read_to_its_end() {
     assert!(output.status.success());
     assert_served(&output.stdout[..]);
 }
+
+#[test]
+fn a_client_that_does_not_read_holds_nothing_up_when_the_gateway_is_to_end() {
+    for by_signal in [true, false] {
+        let home = TempDir::new().unwrap();
+        let mut child = gateway(&home).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        stdin.write_all(conversation().as_bytes()).unwrap();
+        let mut answers = BufReader::new(stdout);
+        let mut line = String::new();
+        while !line.contains("\"id\":2") {
+            line.clear();
+            answers.read_line(&mut line).unwrap();
+        }
+        // Answers to more than a pipe holds of them, which nobody reads.
+        for id in 3..2000 {
+            let call = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+                "params": {"name": "text_stats", "arguments": {"text": "word"}}});
+            if writeln!(stdin, "{call}").is_err() {
+                break;
+            }
+        }
+        let started = std::time::Instant::now();
+        let stdin = match by_signal {
+            true => {
+                let pid = rustix::process::Pid::from_child(&child);
+                rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+                Some(stdin)
+            }
+            false => {
+                drop(stdin);
+                None
+            }
+        };
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if started.elapsed() > PATIENCE => {
+                    child.kill().unwrap();
+                    panic!("it does not end (by a signal: {by_signal})");
+                }
+                None => std::thread::yield_now(),
+            }
+        };
+        assert!(ended.success(), "{ended} (by a signal: {by_signal})");
+        drop((stdin, answers));
+    }
+}

@@ -89,6 +89,7 @@ struct Log {
     /// Nothing may be done without it.
     is_required: bool,
     /// What operations that ended left for later ones.
+    #[expect(clippy::vec_box, reason = "they go to an operation and back, so that only the pointer is moved")]
     spare: Mutex<Vec<Box<Buffers>>>,
 }
 
@@ -109,8 +110,15 @@ pub enum CloseError {
     #[error("the audit log could not be written within {0:?}")]
     TimedOut(Duration),
     /// It cannot be written.
-    #[error("the audit log could not be written; {0} records are missing from it")]
-    Lost(u64),
+    #[error(
+        "the audit log could not be written; {records} records are missing from it, and what is there ends with {head}"
+    )]
+    Lost {
+        /// How many records are missing.
+        records: u64,
+        /// Where the log ends that is there.
+        head: Head,
+    },
 }
 
 impl Audit {
@@ -221,7 +229,7 @@ impl Audit {
         }
         match tokio::time::timeout(within, closed).await {
             Ok(Ok(Ok(head))) => Ok(Some(head)),
-            Ok(Ok(Err(lost))) => Err(CloseError::Lost(lost)),
+            Ok(Ok(Err((records, head)))) => Err(CloseError::Lost { records, head }),
             // The thread is gone, or does not get on.
             Ok(Err(_)) | Err(_) => Err(CloseError::TimedOut(within)),
         }
@@ -232,7 +240,7 @@ impl Audit {
 pub struct Loaded {
     /// Where it came from.
     pub component: String,
-    /// The SHA-256 of its bytes, if it was loaded.
+    /// The SHA-256 of its bytes, if they could be read.
     pub digest: Option<String>,
     /// What it is granted.
     pub grants: Vec<String>,

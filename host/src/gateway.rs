@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::connection::RpcError;
-pub use self::http::{HttpOptions, HttpTransport};
+pub use self::http::{Connections, HttpOptions, HttpTransport};
 use self::inventory::{Inventory, Status};
 pub use self::restart::RestartPolicy;
 use self::servers::Servers;

@@ -105,7 +105,7 @@ impl Store {
     /// What is installed.
     ///
     /// # Errors
-    /// If the lock file cannot be read or makes no sense.
+    /// If the lock file cannot be read, makes no sense, or others may write to it.
     pub fn lock(&self) -> Result<Lock, StoreError> {
         let path = self.lock_file();
         let file = match File::open(&path) {
@@ -113,6 +113,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::default()),
             Err(source) => return Err(StoreError::Io { path, source }),
         };
+        nobody_else_writes(&file).map_err(at(&path))?;
         let mut text = String::new();
         file.take(MAX_LOCK).read_to_string(&mut text).map_err(at(&path))?;
         Lock::parse(&text).map_err(|reason| StoreError::Damaged { path, reason })
@@ -244,6 +245,24 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&new);
     }
     written
+}
+
+/// Whoever may write to the lock file agrees in the user's name.
+#[cfg(unix)]
+fn nobody_else_writes(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    const OTHERS: u32 = 0o022;
+    match file.metadata()?.mode() & OTHERS {
+        0 => Ok(()),
+        _ => {
+            Err(io::Error::other("others may write to it; look at what it says, and take that away with `chmod go-w`"))
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn nobody_else_writes(_file: &File) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

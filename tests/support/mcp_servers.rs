@@ -206,6 +206,8 @@ async fn run(
         let result = match method.as_str() {
             "initialize" => json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": name, "version": "1"},
                 "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "logging": {}, "completions": {}}}),
+            // The odd ones do not.
+            "ping" if !matches!(behaviour, Behaviour::Odd(_)) => json!({}),
             "tools/list" => {
                 let tool = |tool: &str| json!({"name": format!("{name}_{tool}"), "inputSchema": {"type": "object"}});
                 match &behaviour {

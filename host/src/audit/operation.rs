@@ -337,7 +337,7 @@ impl Recording {
     }
 
     #[inline(never)]
-    fn end(mut self: Box<Self>, ending: &Ending, used: Option<Used>) {
+    fn end(mut self, ending: &Ending, used: Option<Used>) {
         if let Some(left) = self.leaves() {
             self.gives();
             self.left(left, None, &Ending::failed("abandoned", "it was under way when the operation ended"));

@@ -27,8 +27,8 @@ const PLENTY: usize = 1024;
 /// How long the writer lets records gather, so that it wakes up ten times a second at most.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Told how the log ended: its head, or how many records are missing.
-pub(super) type Done = oneshot::Sender<Result<Head, u64>>;
+/// Told how the log ended: its head, or how many records are missing from it and the head of what is there.
+pub(super) type Done = oneshot::Sender<Result<Head, (u64, Head)>>;
 
 /// What the writer gets.
 pub(super) struct Batch {

@@ -23,6 +23,8 @@ use super::text::Room;
 const RETRY: Duration = Duration::from_secs(5);
 /// How much is put together before it is written.
 const CHUNK: usize = 256 << 10;
+/// How much room there must be for a log that could not be written to be one that can: for the records of some operations.
+const ROOM: u64 = 64 << 10;
 
 pub(super) struct Writer {
     directory: Directory,
@@ -85,7 +87,7 @@ impl Writer {
         // The beginning is written with the first batch, so that a process which is over at once is not held up.
         let opened = SystemTime::now();
         loop {
-            let batch = self.queue.take((self.lost > 0).then_some(RETRY));
+            let batch = self.queue.take((self.lost > 0 || self.is_failing).then_some(RETRY));
             if self.beginning.is_empty() {
                 self.introduce(opened);
             }
@@ -94,7 +96,7 @@ impl Writer {
                 let is_whole = self.written == self.head && self.lost == 0;
                 // The beginning of a file is lost only now.
                 let lost = self.lost_in_all + u64::from(self.bytes == 0);
-                let ended = if is_whole { Ok(self.head) } else { Err(lost) };
+                let ended = if is_whole { Ok(self.head) } else { Err((lost, self.written)) };
                 // Whoever is told may look at the file, which must not be locked any more.
                 drop(self);
                 if let Some(done) = done {
@@ -110,7 +112,7 @@ impl Writer {
     pub(super) fn begin_now(&mut self) -> std::io::Result<()> {
         self.introduce(SystemTime::now());
         self.flush();
-        match self.is_failing {
+        match self.is_failing || !has_room(&self.file) {
             true => Err(std::io::Error::other("it cannot be written; is there room left?")),
             false => Ok(()),
         }
@@ -136,7 +138,7 @@ impl Writer {
         if is_deleted(&self.file) {
             self.next_file("the file before was deleted while it was written to");
         }
-        self.tell_lost("they could not be written");
+        self.tell_unwritten();
         for (at, frame, parts) in batch.records() {
             self.append_frame(at, frame, parts);
         }
@@ -145,7 +147,7 @@ impl Writer {
             self.lost_in_all += lost.count;
             let server = lost.server.as_deref();
             tracing::warn!(records = lost.count, server, "audit records are lost, because there were too many at once");
-            self.tell_lost_of(server, "there were too many at once");
+            self.tell_lost(server, "there were too many at once");
         }
         if batch.is_last {
             self.append(SystemTime::now(), Record::of(Kind::Closed));
@@ -156,11 +158,11 @@ impl Writer {
         done
     }
 
-    fn tell_lost(&mut self, why: &'static str) {
-        self.tell_lost_of(None, why);
+    fn tell_unwritten(&mut self) {
+        self.tell_lost(None, "they could not be written");
     }
 
-    fn tell_lost_of(&mut self, server: Option<&str>, why: &'static str) {
+    fn tell_lost(&mut self, server: Option<&str>, why: &'static str) {
         if self.lost > 0 {
             let (lost, before) = (std::mem::take(&mut self.lost), self.pending);
             let server = server.map(|server| super::text::Room::default().line(server).into());
@@ -180,6 +182,10 @@ impl Writer {
     }
 
     fn append_frame(&mut self, at: SystemTime, frame: &Frame, parts: Parts<'_>) {
+        // What the last write lost belongs before what comes next.
+        if self.lost > 0 && self.lines.is_empty() {
+            self.tell_unwritten();
+        }
         if self.bytes + self.lines.len() as u64 >= self.retention.file_bytes {
             self.flush();
             // What could not be written stays the business of this file.
@@ -238,11 +244,10 @@ impl Writer {
 
     /// Writes the lines that are pending, whole or not at all.
     fn flush(&mut self) {
-        if self.lines.is_empty() {
-            return;
-        }
         // What is written to a file without a name is gone.
-        let written = match is_deleted(&self.file) {
+        let is_gone = is_deleted(&self.file);
+        let written = match is_gone {
+            _ if self.lines.is_empty() => Ok(()),
             true => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
             false => self.file.write_all(&self.lines),
         };
@@ -250,7 +255,8 @@ impl Writer {
             Ok(()) => {
                 self.bytes += self.lines.len() as u64;
                 self.written = self.head;
-                if std::mem::take(&mut self.is_failing) {
+                if self.is_failing && !is_gone && has_room(&self.file) {
+                    self.is_failing = false;
                     self.queue.is_failing.store(false, Ordering::Relaxed);
                     tracing::warn!("the audit log is written again; {} records are missing from it", self.lost_in_all);
                 }
@@ -320,6 +326,32 @@ impl Writer {
             }
         }
     }
+}
+
+impl Drop for Writer {
+    /// However its thread ends, nobody is to believe that records are still written.
+    fn drop(&mut self) {
+        self.queue.is_failing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether some records more could be written. What is reserved for them is not part of the file until they are.
+#[cfg(target_os = "linux")]
+fn has_room(file: &File) -> bool {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    let Ok(end) = file.metadata().map(|metadata| metadata.len()) else { return false };
+    match fallocate(file, FallocateFlags::KEEP_SIZE, end, ROOM) {
+        // Not every file system can tell.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => true,
+        Err(_) => false,
+    }
+}
+
+/// Whether some records more could be written: here nobody can tell before.
+#[cfg(not(target_os = "linux"))]
+fn has_room(_: &File) -> bool {
+    true
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
 use super::room::{Place, Room, weight};
-use super::wire::{Line, LineReader, RawLine, TooLong, write_messages};
+use super::wire::{Line, LineReader, RawLine, Skim, TooLong, write_messages};
 
 /// How many messages wait for the other side.
 const QUEUE: usize = 64;
@@ -362,9 +362,21 @@ impl Shared {
         let _ = self.out.send((message, Place::default())).await;
     }
 
-    /// Waits until there is room for a message. Nothing more is read from the server before.
-    pub(crate) async fn room_for(&self, text: &[u8]) -> Place {
-        self.room.take(weight(text)).await
+    /// Waits until there is room for a message. Nothing more is read from the server before. A message that there is never
+    /// room for fails the request that it answers, whose id is then the error, if it can be told.
+    pub(crate) async fn room_for(&self, text: &[u8]) -> Result<Place, Option<Value>> {
+        let weight = weight(text);
+        match self.room.holds(weight) {
+            Ok(()) => Ok(self.room.take(weight).await),
+            Err(reason) => {
+                let id = Skim::id_of(text);
+                match &id {
+                    Some(id) => self.unreadable(id, &reason).await,
+                    None => tracing::warn!(reason, "dropped a message of the server"),
+                }
+                Err(id)
+            }
+        }
     }
 
     /// Takes in a message from the server, which takes up a place.
@@ -482,7 +494,10 @@ async fn read_messages(shared: &Shared, stdout: impl AsyncRead + Unpin) -> Close
         let line = lines.next_line().await;
         // Before it is parsed, which makes it larger.
         let place = match &line {
-            RawLine::Line => shared.room_for(lines.line()).await,
+            RawLine::Line => match shared.room_for(lines.line()).await {
+                Ok(place) => place,
+                Err(_) => continue,
+            },
             _ => Place::default(),
         };
         match lines.parse(line) {

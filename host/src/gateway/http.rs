@@ -2,6 +2,7 @@
 //!
 //! rmcp speaks the protocol; who may come in is decided here.
 
+mod connections;
 mod doors;
 mod rooms;
 mod sessions;
@@ -11,17 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::connections::Connections;
 use self::doors::Doors;
 use self::rooms::Rooms;
 use self::sessions::Sessions;
@@ -63,6 +65,8 @@ pub struct HttpOptions {
     pub session_idle: Duration,
     /// How many sessions there may be at once; clients beyond are told to come again.
     pub max_sessions: usize,
+    /// What connections there may be.
+    pub connections: Connections,
 }
 
 impl Default for HttpOptions {
@@ -75,6 +79,7 @@ impl Default for HttpOptions {
             allowed_hosts: Vec::new(),
             session_idle: Duration::from_secs(900),
             max_sessions: 256,
+            connections: Connections::default(),
         }
     }
 }
@@ -119,14 +124,7 @@ impl Gateway {
         let gate = Arc::new(Gate { token, rooms: Rooms::default() });
         let protected = protocol.layer(from_fn_with_state(gate, admit));
         let router = Router::new().route("/health", get(|| async { StatusCode::OK })).merge(protected);
-        let listener = listener.tap_io(|stream| {
-            // Without it, small events wait for the acknowledgement of those before.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot disable Nagle's algorithm");
-            }
-        });
-        let stop = ends.clone();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+        let serving = connections::serve(listener, router, options.connections, &ends);
         let ended = async {
             tokio::select! {
                 () = ends.cancelled() => {}
@@ -135,7 +133,7 @@ impl Gateway {
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            result = serving.into_future() => result?,
+            () = serving => {}
             () = ended => {}
         }
         Ok(())
@@ -173,7 +171,20 @@ async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) 
             _ => return refuse(),
         },
     };
-    let Some(place) = gate.rooms.place(&request) else { return rooms::turn_away() };
+    let Some(mut place) = gate.rooms.place(&request) else { return rooms::turn_away() };
+    if place.is_taken() {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+            let text = format!("the body is larger than {} MiB, or broke off\n", MAX_BODY >> 20);
+            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+        };
+        request = Request::from_parts(parts, Body::empty());
+        place = match gate.rooms.weighed(&request, &body, place) {
+            Ok(place) => place,
+            Err(response) => return *response,
+        };
+        *request.body_mut() = Body::from(body);
+    }
     let exchange = Arc::new(Exchange::new(place));
     request.extensions_mut().insert(Principal(principal));
     request.extensions_mut().insert(Arc::clone(&exchange));

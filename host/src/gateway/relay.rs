@@ -3,7 +3,7 @@
 //! What the server reports or asks while it works goes to the client that made the call, and to nobody else. The
 //! server is told the abilities of that very client.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -27,6 +27,10 @@ use super::upstream::{Introduction, Upstream, UpstreamError};
 
 /// How long a server that let a call run out of time may take to show that it lives.
 const PING: Duration = Duration::from_secs(5);
+/// How long one may whose call the client gave up: it may work on, and answer nobody until it is done.
+const PATIENT_PING: Duration = Duration::from_secs(60);
+/// How soon whoever waits for that notices that the server's session has ended.
+const LOOK: Duration = Duration::from_millis(250);
 /// How many questions of a server the client is asked at once during one call.
 const MAX_QUESTIONS: usize = 16;
 
@@ -123,6 +127,8 @@ pub(crate) async fn forward(
     // The end of the gateway waits for what is under way here.
     let _under_way = core.tracker.token();
     let cancel = core.cancel.child_token();
+    // The server that is kept, once it is asked.
+    let asked = OnceLock::new();
     let work = async {
         let _turn = turn(core, &definition).await?;
         // Only for a server that is not there yet: the calls of one that is kept are to cost as little as they can.
@@ -137,6 +143,7 @@ pub(crate) async fn forward(
         };
         if is_kept {
             follow(core, server, &upstream, &caller.session);
+            let _ = asked.set(Arc::clone(&upstream));
         }
         let result = converse(core, &upstream, method, params, caller).await;
         match result {
@@ -148,7 +155,7 @@ pub(crate) async fn forward(
                 Err(if is_kept { CallError::Lost(error) } else { error.into() })
             }
             Err(error @ CallError::TimedOut { .. }) if is_kept => {
-                replace_if_stuck(core, server, upstream, caller, error.to_string());
+                replace_if_stuck(core, server, &upstream, caller, PING, error.to_string());
                 Err(error)
             }
             result => result,
@@ -158,7 +165,13 @@ pub(crate) async fn forward(
     let _cancels = cancel.clone().drop_guard();
     tokio::select! {
         result = work => result,
-        () = caller.cancel.cancelled() => Err(UpstreamError::Cancelled.into()),
+        () = caller.cancel.cancelled() => {
+            if let Some(upstream) = asked.get() {
+                let reason = "it answered neither a call that was given up nor a `ping`".to_owned();
+                replace_if_stuck(core, server, upstream, caller, PATIENT_PING, reason);
+            }
+            Err(UpstreamError::Cancelled.into())
+        }
         () = core.cancel.cancelled() => Err(UpstreamError::Cancelled.into()),
     }
 }
@@ -179,18 +192,35 @@ pub(crate) async fn turn<'a>(core: &Core, server: &'a Server) -> Result<Semaphor
     server.turns.take(core.options.call_timeout).await.map_err(busy)
 }
 
-/// A kept server that does not even answer a `ping` after it let a call run out of time is replaced for the next call.
-fn replace_if_stuck(core: &Arc<Core>, server: usize, upstream: Arc<Upstream>, caller: &Caller, reason: String) {
-    let (session, policy) = (Arc::clone(&caller.session), core.options.restart);
+/// A kept server that does not even answer a `ping` after it let a call run out of time, or be given up, is replaced for
+/// the next call. It is asked once at a time, and kept for nobody whose session has ended.
+fn replace_if_stuck(
+    core: &Arc<Core>,
+    server: usize,
+    upstream: &Arc<Upstream>,
+    caller: &Caller,
+    patience: Duration,
+    reason: String,
+) {
+    let Some(doubt) = upstream.doubt() else { return };
+    let (session, upstream, policy) = (Arc::downgrade(&caller.session), Arc::clone(upstream), core.options.restart);
     let cancel = core.cancel.clone();
     core.tracker.spawn(async move {
-        let asking = async {
-            if tokio::time::timeout(PING, upstream.ask("ping", json!({}))).await.is_err() {
-                tracing::warn!(server = upstream.server(), "a server does not answer any more and is replaced");
-                session.forget(server, &upstream, &policy, reason).await;
+        let ended = async {
+            while session.strong_count() > 0 {
+                tokio::time::sleep(LOOK).await;
             }
         };
-        cancel.run_until_cancelled(asking).await;
+        let is_stuck = tokio::select! {
+            answer = tokio::time::timeout(patience, upstream.ask("ping", json!({}))) => answer.is_err(),
+            () = ended => false,
+            () = cancel.cancelled() => false,
+        };
+        drop(doubt);
+        if let (true, Some(session)) = (is_stuck, session.upgrade()) {
+            tracing::warn!(server = upstream.server(), "a server does not answer any more and is replaced");
+            session.forget(server, &upstream, &policy, reason).await;
+        }
     });
 }
 

@@ -49,7 +49,10 @@ fn content_type(response: &Response) -> String {
 /// message. One that cannot be read fails the request that it answers, and nothing else.
 async fn deliver(shared: &Shared, text: &[u8], look: impl Fn(&Value)) -> Option<Vec<u64>> {
     // Before it is parsed, which makes it larger.
-    let place = shared.room_for(text).await;
+    let place = match shared.room_for(text).await {
+        Ok(place) => place,
+        Err(id) => return Some(id.as_ref().and_then(Value::as_u64).into_iter().collect()),
+    };
     let answered =
         |message: &Value| message.get("id").filter(|_| message.get("method").is_none()).and_then(Value::as_u64);
     match serde_json::from_slice(text) {

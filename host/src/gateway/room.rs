@@ -12,17 +12,39 @@ pub(crate) const LARGE: usize = 16 << 10;
 /// How many bytes of large messages there is room for, unless it is said otherwise.
 pub(crate) const ROOM: usize = 64 << 20;
 
-/// What a value within a message takes besides its text when the message is parsed, in bytes.
-const VALUE: usize = 32;
+/// What is in memory of a message once it is parsed, beside its text, in bytes: for each value in a list or an object, each
+/// object, each member of one, and each text. Measured with lists of millions of each (`serde_json` with the order of members
+/// kept; vectors have up to twice the room that they need).
+const VALUE: usize = 64;
+const OBJECT: usize = 200;
+const MEMBER: usize = 130;
+const TEXT: usize = 32;
 
 /// How much room a message takes: roughly what it has in memory once it is parsed, in bytes. Nothing for a small one.
 pub(crate) fn weight(text: &[u8]) -> usize {
     if text.len() < LARGE {
         return 0;
     }
-    // Sixteen million bytes may be eight million numbers.
-    let values = text.iter().filter(|byte| **byte == b',').count();
-    text.len().saturating_add(values.saturating_mul(VALUE))
+    let (mut weight, mut bytes) = (text.len(), text.iter());
+    while let Some(byte) = bytes.next() {
+        weight = weight.saturating_add(match byte {
+            b',' | b'[' => VALUE,
+            b'{' => OBJECT,
+            b':' => MEMBER,
+            b'"' => {
+                // What stands in a text is no structure.
+                while let Some(byte) = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
+                    match byte {
+                        b'"' => break,
+                        _ => drop(bytes.next()),
+                    }
+                }
+                TEXT
+            }
+            _ => 0,
+        });
+    }
+    weight
 }
 
 /// Room for large messages. Clones are the same room.
@@ -65,6 +87,22 @@ impl Room {
     pub(crate) fn of(bytes: usize) -> Self {
         let all = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self { free: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    /// Whether a message could ever have a place.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub(crate) fn holds(&self, weight: usize) -> Result<(), String> {
+        if weight <= self.all as usize {
+            return Ok(());
+        }
+        let megabytes = |bytes: usize| bytes.div_ceil(1 << 20);
+        Err(format!(
+            "the message would take {} MiB of memory because of its many values, where {} are allowed; send less at once",
+            megabytes(weight),
+            megabytes(self.all as usize)
+        ))
     }
 
     /// Waits for a place. A message that is larger than the room gets all of it. Dropping the future leaves the queue.
@@ -139,6 +177,12 @@ mod tests {
         assert_eq!(weight(&vec![b','; LARGE - 1]), 0);
         assert_eq!(weight(&vec![b'x'; LARGE]), LARGE);
         assert_eq!(weight(b"0,".repeat(LARGE).as_slice()), 2 * LARGE + LARGE * VALUE);
+        let objects = br#"{"":0},"#.repeat(LARGE);
+        assert_eq!(weight(&objects), objects.len() + LARGE * (OBJECT + TEXT + MEMBER + VALUE));
+        // What looks like structure in a text is none, whatever is escaped there.
+        let text = format!(r#"["{}\\","\"{}"]"#, "{:,[".repeat(LARGE), "{".repeat(LARGE));
+        assert_eq!(weight(text.as_bytes()), text.len() + 2 * VALUE + 2 * TEXT);
+        assert!(Room::of(10).holds(10).is_ok() && Room::of(10).holds(11).unwrap_err().contains("1 MiB of memory"));
     }
 
     #[tokio::test]

@@ -23,6 +23,55 @@ pub(super) fn output() -> Box<dyn AsyncWrite + Send + Unpin> {
     Box::new(tokio::io::stdout())
 }
 
+/// Tells whether the client has closed its side of a stream, without reading what it wrote before.
+#[derive(Debug, Default)]
+pub(super) struct HangUp {
+    #[cfg(unix)]
+    stream: Option<std::os::fd::OwnedFd>,
+}
+
+impl HangUp {
+    /// How often it is looked at.
+    const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+    /// Of standard input.
+    pub(super) fn of_input() -> Self {
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsFd as _;
+            Self { stream: std::io::stdin().as_fd().try_clone_to_owned().ok() }
+        }
+        #[cfg(not(unix))]
+        Self::default()
+    }
+
+    /// Resolves a moment after the client has. Never where that cannot be told.
+    pub(super) async fn noticed(&self) {
+        while !self.is_noticed() {
+            tokio::time::sleep(Self::LOOK).await;
+        }
+    }
+
+    #[cfg(unix)]
+    fn is_noticed(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let Some(stream) = &self.stream else { return false };
+        #[cfg(target_os = "linux")]
+        let asked = PollFlags::RDHUP;
+        #[cfg(not(target_os = "linux"))]
+        let asked = PollFlags::empty();
+        let mut polled = [PollFd::new(stream, asked)];
+        // What goes wrong is told whether it is asked for or not.
+        let found = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        found.is_ok() && polled.iter().any(|polled| polled.revents().intersects(asked | PollFlags::HUP))
+    }
+
+    #[cfg(not(unix))]
+    fn is_noticed(&self) -> bool {
+        false
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod polled {
     use std::fs::{File, Metadata};

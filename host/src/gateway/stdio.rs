@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lines::ClientLines;
 use super::front::Front;
+use super::standard_streams::HangUp;
 use super::{Gateway, GatewayError, standard_streams};
 
 /// How long calls under way may go on after the client has closed its side.
@@ -26,7 +27,8 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::NotMcp`] if the client does not speak MCP.
     pub async fn serve_stdio(&self, cancel: CancellationToken) -> Result<(), GatewayError> {
-        self.serve(standard_streams::input(), standard_streams::output(), cancel).await
+        let (read, write) = (standard_streams::input(), standard_streams::output());
+        self.serve_client(read, write, HangUp::of_input(), cancel).await
     }
 
     /// Serves one client over any pair of streams; otherwise like [`Gateway::serve_stdio`].
@@ -38,12 +40,26 @@ impl Gateway {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
+        self.serve_client(read, write, HangUp::default(), cancel).await
+    }
+
+    async fn serve_client<R, W>(
+        &self,
+        read: R,
+        write: W,
+        hang_up: HangUp,
+        cancel: CancellationToken,
+    ) -> Result<(), GatewayError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
         let ends = cancel.child_token();
         let closed = CancellationToken::new();
         let read = Watched { stream: read, closed: closed.clone() };
         let front = Front::new(Arc::clone(&self.core));
         let conversation = async {
-            match front.serve_with_ct(ClientLines::new(read, write), ends.clone()).await {
+            match front.serve_with_ct(ClientLines::new(read, write, hang_up), ends.clone()).await {
                 Ok(running) => {
                     // Fails only if the conversation panicked, which is logged by then.
                     let _ = running.waiting().await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -171,6 +171,7 @@ pub(crate) struct Upstream {
     log_level: Mutex<Option<String>>,
     opened: Instant,
     is_followed: AtomicBool,
+    doubts: Arc<Semaphore>,
 }
 
 impl Upstream {
@@ -206,6 +207,7 @@ impl Upstream {
             log_level: Mutex::default(),
             opened: Instant::now(),
             is_followed: AtomicBool::new(false),
+            doubts: Arc::new(Semaphore::new(1)),
         };
         match endpoint {
             Endpoint::Container(running) => {
@@ -294,6 +296,11 @@ impl Upstream {
             return None;
         }
         self.connection().map(Connection::list_changes)
+    }
+
+    /// For the one who finds out whether it still answers, until that is dropped.
+    pub(crate) fn doubt(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.doubts).try_acquire_owned().ok()
     }
 
     /// Logs why the server cannot be used any more, with the last lines of its standard error.

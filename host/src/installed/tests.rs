@@ -36,6 +36,19 @@ fn what_was_installed_is_found_with_what_was_agreed_to() {
     assert_eq!(Store::open(store.directory.clone()).unwrap().get("mine").unwrap(), found);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_lock_file_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_place, store) = store();
+    store.install("mine", b"one", installed(b"one", "log")).unwrap();
+    for (mode, is_refused) in [(0o644, false), (0o664, true), (0o602, true), (0o600, false)] {
+        std::fs::set_permissions(store.lock_file(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let refused = store.get("mine").err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(refused.contains("others may write to it"), is_refused, "{mode:o}: {refused}");
+    }
+}
+
 #[test]
 fn content_that_nothing_is_named_after_is_deleted() {
     let (_place, store) = store();

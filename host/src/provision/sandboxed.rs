@@ -85,8 +85,8 @@ pub struct SandboxedProvisioner {
     warned: Mutex<BTreeSet<String>>,
     /// The servers of which the audit log says that a policy refuses them, each once.
     refused: Mutex<BTreeSet<String>>,
-    /// Why a policy refuses the component, if that is why it was not loaded.
-    denial: Arc<OnceLock<Decision>>,
+    /// Which component was not loaded, for the audit log.
+    rejected: Arc<OnceLock<Rejection>>,
 }
 
 /// How long an operation may take, and what is said when that is over.
@@ -102,6 +102,14 @@ impl Limit {
     fn start(time: Duration) -> Self {
         Self { what: "start", time, advice: RuntimeError::RAISE_STARTUP_TIMEOUT }
     }
+}
+
+/// A component that was not loaded.
+struct Rejection {
+    /// The SHA-256 of its bytes, if they could be read.
+    digest: Option<String>,
+    /// Why a policy refuses it, if that is why.
+    decision: Option<Decision>,
 }
 
 type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
@@ -132,7 +140,7 @@ impl SandboxedProvisioner {
             loaded: OnceCell::new(),
             warned: Mutex::default(),
             refused: Mutex::default(),
-            denial: Arc::default(),
+            rejected: Arc::default(),
         }
     }
 
@@ -177,17 +185,19 @@ impl SandboxedProvisioner {
             let (name, limit) = (self.component.to_string(), self.environment.limits.compile_time);
             let policies = Arc::clone(&self.environment.enforcement.policies);
             let load = move || Provisioner::load_under(&engine, &source, grants, &policies);
-            let denial = Arc::clone(&self.denial);
+            let rejection = Arc::clone(&self.rejected);
             let work = tokio::task::spawn_blocking(load);
             let compiling = async move {
                 match tokio::time::timeout(limit, work).await {
-                    Ok(Ok(loaded)) => loaded.map(Arc::new).map_err(|error| match error {
-                        LoadError::Refused { ref decision, .. } => {
-                            // Only this sets it, and only once.
-                            let _ = denial.set((**decision).clone());
-                            ProvisionError::Denied(error.to_string())
-                        }
-                        error => ProvisionError::Component(error.to_string()),
+                    Ok(Ok(loaded)) => loaded.map(Arc::new).map_err(|rejected| {
+                        let text = rejected.to_string();
+                        let (decision, error) = match *rejected.error {
+                            LoadError::Refused { decision, .. } => (Some(*decision), ProvisionError::Denied(text)),
+                            _ => (None, ProvisionError::Component(text)),
+                        };
+                        // Only this sets it, and only once.
+                        let _ = rejection.set(Rejection { digest: rejected.digest, decision });
+                        error
                     }),
                     Ok(Err(panic)) => {
                         Err(ProvisionError::Component(format!("loading provisioner `{name}` failed: {panic}")))
@@ -225,15 +235,16 @@ impl SandboxedProvisioner {
 
     /// What is recorded of grants and limits is what the policies left of them, if the component was loaded.
     fn record_load(&self, compiled: &Result<Arc<Provisioner>, ProvisionError>) {
-        let loaded = compiled.as_ref().ok();
+        let (loaded, rejected) = (compiled.as_ref().ok(), self.rejected.get());
+        let digest = loaded.map(|provisioner| &provisioner.digest);
         let limits = self.environment.limits;
         self.environment.audit.loaded(|| Loaded {
             component: self.component.to_string(),
-            digest: loaded.map(|provisioner| provisioner.digest.clone()),
+            digest: digest.or(rejected.and_then(|rejected| rejected.digest.as_ref())).cloned(),
             grants: loaded.map_or(&self.grants, |provisioner| provisioner.grants()).names(),
             limits: loaded.map_or(limits, |provisioner| provisioner.limits(limits)).into(),
             error: compiled.as_ref().err().map(ToString::to_string),
-            decision: self.denial.get().map(Into::into),
+            decision: rejected.and_then(|rejected| rejected.decision.as_ref()).map(Into::into),
         });
     }
 

@@ -171,6 +171,16 @@ pub enum LoadError {
     },
 }
 
+/// A component that was not loaded.
+#[derive(Debug, Error)]
+#[error("{error}")]
+pub struct Rejected {
+    /// The SHA-256 of its bytes, in hexadecimal, if they could be read.
+    pub digest: Option<String>,
+    /// Why not.
+    pub error: Box<LoadError>,
+}
+
 /// A component that is compiled, checked and linked with exactly what it is granted.
 pub struct Provisioner {
     /// Where it came from, for messages.
@@ -197,21 +207,28 @@ impl Provisioner {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(engine: &Engine, source: &Source, grants: Grants) -> Result<Self, LoadError> {
-        Self::load_under(engine, source, grants, &Policies::default())
+        Self::load_under(engine, source, grants, &Policies::default()).map_err(|rejected| *rejected.error)
     }
 
     /// Like [`Provisioner::load`], if the policies let it run and use what it imports.
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub fn load_under(
+    pub fn load_under(engine: &Engine, source: &Source, grants: Grants, policies: &Policies) -> Result<Self, Rejected> {
+        let compiled = Compiled::load(engine, source, PROVISIONER, policies)?;
+        let digest = compiled.digest.clone();
+        let linked = Self::link(engine, source, grants, policies, compiled);
+        linked.map_err(|error| Rejected { digest: Some(digest), error: Box::new(error) })
+    }
+
+    fn link(
         engine: &Engine,
         source: &Source,
         grants: Grants,
         policies: &Policies,
+        compiled: Compiled,
     ) -> Result<Self, LoadError> {
-        let Compiled { component, digest, builtin, mut decisions, instances, compiled, imports } =
-            Compiled::load(engine, source, PROVISIONER, policies)?;
+        let Compiled { component, digest, builtin, mut decisions, instances, compiled, imports } = compiled;
         let refused = |decision: &Decision| LoadError::Refused {
             component: component.clone(),
             decision: Box::new(decision.clone()),
@@ -283,10 +300,25 @@ pub(super) struct Compiled {
 }
 
 impl Compiled {
-    pub(super) fn load(engine: &Engine, source: &Source, role: Role, policies: &Policies) -> Result<Self, LoadError> {
-        let component = source.to_string();
-        let bytes = read(source).map_err(|source| LoadError::Read { role, component: component.clone(), source })?;
+    pub(super) fn load(engine: &Engine, source: &Source, role: Role, policies: &Policies) -> Result<Self, Rejected> {
+        let bytes = read(source).map_err(|error| Rejected {
+            digest: None,
+            error: Box::new(LoadError::Read { role, component: source.to_string(), source: error }),
+        })?;
         let digest = digest(&bytes);
+        let compiled = Self::checked(engine, source, role, policies, &bytes, digest.clone());
+        compiled.map_err(|error| Rejected { digest: Some(digest), error: Box::new(error) })
+    }
+
+    fn checked(
+        engine: &Engine,
+        source: &Source,
+        role: Role,
+        policies: &Policies,
+        bytes: &[u8],
+        digest: String,
+    ) -> Result<Self, LoadError> {
+        let component = source.to_string();
         let builtin = match source {
             Source::BuiltIn { name, .. } => Some((*name).to_owned()),
             Source::File(_) | Source::Installed { .. } => None,
@@ -311,8 +343,8 @@ impl Compiled {
             let reason = format!("`{}` has sha256:{digest} and not sha256:{agreed}", path.display());
             return Err(LoadError::NotAgreed { component, reason });
         }
-        let instances = shape::check(&bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
-        let compiled = compile(engine, &bytes).map_err(not_a_component)?;
+        let instances = shape::check(bytes).map_err(|reason| not_a_component(one_line(&reason.to_string(), SHOWN)))?;
+        let compiled = compile(engine, bytes).map_err(not_a_component)?;
         let kind = compiled.component_type();
         let wasmtime = engine.wasmtime();
         let exports: Vec<String> = kind.exports(wasmtime).map(|(name, _)| name.to_owned()).collect();

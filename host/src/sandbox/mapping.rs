@@ -17,7 +17,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings::mapping::ClusterMappingPre;
 use super::bindings::mapping::exports::mcp_gateway::provisioning::template_mapping::{Source as Kind, TemplateUse};
-use super::component::{Compiled, LoadError, MAPPING, Source, chain, names};
+use super::component::{Compiled, LoadError, MAPPING, Rejected, Source, chain, names};
 use super::contract::{PACKAGE, VERSION};
 use super::engine::{Engine, TICK};
 use super::limiter::Growth;
@@ -75,13 +75,15 @@ impl Mapping {
             let (limits, audit, name) = (self.limits, self.audit.clone(), self.source.to_string());
             let work = tokio::task::spawn_blocking(move || load(&engine, &source, &policies, limits));
             let compiling = async move {
-                let mut decision = None;
+                let (mut digest, mut decision) = (None, None);
                 let loaded = match tokio::time::timeout(limits.compile_time, work).await {
-                    Ok(Ok(loaded)) => loaded.map_err(|error| {
-                        if let LoadError::Refused { decision: denied, .. } = &error {
+                    Ok(Ok(loaded)) => loaded.map_err(|rejected| {
+                        if let LoadError::Refused { decision: denied, .. } = &*rejected.error {
                             decision = Some((&**denied).into());
                         }
-                        error.to_string()
+                        let reason = rejected.to_string();
+                        digest = rejected.digest;
+                        reason
                     }),
                     Ok(Err(panic)) => Err(format!("loading mapping `{name}` failed: {panic}")),
                     Err(_) => Err(format!(
@@ -91,7 +93,7 @@ impl Mapping {
                 };
                 audit.loaded(|| Loaded {
                     component: name,
-                    digest: loaded.as_ref().ok().map(|(digest, _)| digest.clone()),
+                    digest: loaded.as_ref().ok().map(|(digest, _)| digest.clone()).or(digest),
                     grants: Vec::new(),
                     limits: loaded.as_ref().map_or(limits, |(_, ready)| ready.limits).into(),
                     error: loaded.as_ref().err().cloned(),
@@ -106,8 +108,16 @@ impl Mapping {
 }
 
 /// Loads a mapping. Blocks.
-fn load(engine: &Engine, source: &Source, policies: &Policies, limits: Limits) -> Result<(String, Ready), LoadError> {
+fn load(engine: &Engine, source: &Source, policies: &Policies, limits: Limits) -> Result<(String, Ready), Rejected> {
     let loaded = Compiled::load(engine, source, MAPPING, policies)?;
+    let digest = loaded.digest.clone();
+    match link(engine, loaded, policies, limits) {
+        Ok(ready) => Ok((digest, ready)),
+        Err(error) => Err(Rejected { digest: Some(digest), error: Box::new(error) }),
+    }
+}
+
+fn link(engine: &Engine, loaded: Compiled, policies: &Policies, limits: Limits) -> Result<Ready, LoadError> {
     let component = loaded.component;
     let own_words = format!("{PACKAGE}/types@{VERSION}");
     let imports: Vec<String> = loaded.imports.into_iter().filter(|import| *import != own_words).collect();
@@ -124,7 +134,7 @@ fn load(engine: &Engine, source: &Source, policies: &Policies, limits: Limits) -
     };
     let ceilings = policies.limits(who);
     let limits = limits.lowered(&ceilings);
-    Ok((loaded.digest, Ready { component, engine: engine.clone(), instances: loaded.instances, pre, limits, ceilings }))
+    Ok(Ready { component, engine: engine.clone(), instances: loaded.instances, pre, limits, ceilings })
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@
 //! each group is from stands with it.
 
 /// Where traffic goes.
-const TRAFFIC: [&str; 24] = [
+const TRAFFIC: [&str; 36] = [
     // `*_PROXY` of curl(1), Go's net/http, Python's urllib and many more, in any case; GOPROXY; SOCKS_SERVER; JAVA's
     // settings are options.
     "PROXY",
@@ -24,6 +24,20 @@ const TRAFFIC: [&str; 24] = [
     "UPSTREAM",
     "HOOK",
     "CALLBACK",
+    // OPENAI_API_BASE, DD_SITE, ELASTICSEARCH_NODES, AZURE_STORAGE_CONNECTION_STRING, MINIO_GATEWAY, SMTP_RELAY,
+    // CASSANDRA_SEEDS and words like these.
+    "BASE",
+    "SITE",
+    "NODE",
+    "CONNECTION",
+    "ORIGIN",
+    "MIRROR",
+    "GATEWAY",
+    "RELAY",
+    "PEER",
+    "SEEDS",
+    "CLUSTER",
+    "_PORT",
     // resolver(5) and hostname(7): RES_OPTIONS, LOCALDOMAIN, HOSTALIASES.
     "DOMAIN",
     "RES_OPTIONS",
@@ -48,7 +62,7 @@ const TRUST: [&str; 14] = [
 ];
 
 /// What code runs.
-const CODE: [&str; 82] = [
+const CODE: [&str; 84] = [
     // ld.so(8), dyld(1): LD_PRELOAD, LD_LIBRARY_PATH, LD_AUDIT, GLIBC_TUNABLES, DYLD_INSERT_LIBRARIES; malloc(3); iconv's
     // GCONV_PATH, catgets' NLSPATH, terminfo(5).
     "PATH",
@@ -82,6 +96,9 @@ const CODE: [&str; 82] = [
     "DEBUG",
     "_EXEC",
     "_BIN",
+    // SPRING_APPLICATION_JSON; FLASK_APP.
+    "_JSON",
+    "_APP",
     // Python: PYTHONPATH, PYTHONSTARTUP, PYTHONHOME, PYTHONWARNINGS; pip, uv, poetry, conda.
     "PYTHON",
     "PIP_",
@@ -218,6 +235,17 @@ mod tests {
             "TERMINFO",
             "AWS_ENDPOINT_URL",
             "DATABASE_URL",
+            "OPENAI_API_BASE",
+            "LITELLM_API_BASE",
+            "DD_SITE",
+            "ELASTICSEARCH_NODES",
+            "REDIS_CLUSTER_NODES",
+            "AZURE_STORAGE_CONNECTION_STRING",
+            "MONGO_CONNECTION_STRING",
+            "SMTP_RELAY",
+            "CASSANDRA_SEEDS",
+            "SPRING_APPLICATION_JSON",
+            "FLASK_APP",
             "GTK_MODULES",
             "GUNICORN_CMD_ARGS",
             "DJANGO_SETTINGS_MODULE",

@@ -95,7 +95,46 @@ async fn records_that_cannot_be_written_are_counted_and_the_log_says_so_when_it_
     let gone = open(&other, "t", Retention::default());
     fs::remove_dir_all(&other).unwrap();
     note(&gone);
-    assert!(matches!(gone.close(LONG).await, Err(crate::audit::CloseError::Lost(3))));
+    assert!(matches!(gone.close(LONG).await, Err(crate::audit::CloseError::Lost { records: 3, .. })));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn room_is_looked_for_without_changing_the_file() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("file");
+    fs::write(&path, "line").unwrap();
+    assert!(has_room(&fs::OpenOptions::new().append(true).open(&path).unwrap()));
+    assert!(!has_room(&File::open(&path).unwrap()) && !has_room(&File::open("/dev/full").unwrap()));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "line");
+}
+
+#[test]
+fn what_a_write_in_the_middle_of_a_batch_lost_stands_before_what_comes_next() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = Directory::create(place.path().to_owned()).unwrap();
+    let mut writer = Writer::new(directory, "s".to_owned(), Retention::default(), Arc::new(Queue::default())).unwrap();
+    writer.begin_now().unwrap();
+    let add = |writer: &mut Writer| {
+        let parts = Parts { facts: br#"{"event":"loaded""#, ..Parts::default() };
+        writer.append_frame(SystemTime::now(), &Frame::Whole, parts);
+    };
+    add(&mut writer);
+    writer.flush();
+    let path = place.path().join("s.000001.jsonl");
+    // Cannot be written to for the time of two records.
+    let file = std::mem::replace(&mut writer.file, File::open(&path).unwrap());
+    (0..2).for_each(|_| add(&mut writer));
+    writer.flush();
+    assert!(writer.is_failing && writer.lost == 2);
+    writer.file = file;
+    add(&mut writer);
+    writer.flush();
+    assert!(!writer.is_failing && writer.lost == 0);
+    let found: Vec<_> = records(place.path()).iter().map(|record| (record.event, record.lost)).collect();
+    let (loaded, lost) = ((Kind::Loaded, None), (Kind::Lost, Some(2)));
+    assert_eq!(found, [(Kind::Opened, None), loaded, lost, loaded]);
+    assert!(verify::file(&path).unwrap().is_sound());
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Room for the large requests of HTTP clients: so many bytes for each session, and so many for all together. It is taken
-//! before the body is read and given back when the request is answered.
+//! before the body is read, and more of it before the body is parsed, and given back when the request is answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 
 use super::MAX_BODY;
-use crate::gateway::room::{Exchange, LARGE, Place, ROOM, Room};
+use crate::gateway::room::{Exchange, LARGE, Place, ROOM, Room, weight};
 
 /// The header with the session.
 pub(super) const SESSION: &str = "mcp-session-id";
@@ -47,6 +47,21 @@ impl Rooms {
         let bytes = bytes.min(MAX_BODY);
         let own = self.of(request).try_take(bytes)?;
         self.all.try_take_with(bytes, own)
+    }
+
+    /// The place of a request whose body is there by now: what it takes when it is parsed. `place` is what its length took.
+    ///
+    /// # Errors
+    /// What the client gets.
+    pub(super) fn weighed(&self, request: &Request, body: &[u8], place: Place) -> Result<Place, Box<Response>> {
+        let weight = weight(body);
+        let own = self.of(request);
+        if let Err(reason) = own.holds(weight) {
+            return Err(Box::new((StatusCode::PAYLOAD_TOO_LARGE, format!("{reason}\n")).into_response()));
+        }
+        let more = weight.saturating_sub(body.len());
+        let place = own.try_take_with(more, place);
+        place.and_then(|place| self.all.try_take_with(more, place)).ok_or_else(|| Box::new(turn_away()))
     }
 
     /// The room of the request's session. Requests without a session share one.

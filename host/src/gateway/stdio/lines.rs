@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
 
 use crate::gateway::room::{Exchange, Room, weight};
+use crate::gateway::standard_streams::HangUp;
 use crate::gateway::unread::Unread;
 use crate::gateway::wire::{LineReader, RawLine, Skim, TooLong};
 
@@ -33,6 +34,8 @@ pub(super) struct ClientLines<R, W> {
     lines: LineReader<BufReader<R>>,
     write: Arc<Mutex<W>>,
     unread: Unread,
+    /// Looked at while nothing is read.
+    hang_up: HangUp,
     /// Room for large requests that are not answered yet.
     requests: Room,
     bad_lines: usize,
@@ -43,11 +46,13 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    pub(super) fn new(read: R, write: W) -> Self {
+    /// A client on these streams, the first of which `hang_up` looks at.
+    pub(super) fn new(read: R, write: W, hang_up: HangUp) -> Self {
         Self {
             lines: LineReader::new(BufReader::with_capacity(64 << 10, read), TooLong::Skip),
             write: Arc::new(Mutex::new(write)),
             unread: Unread::default(),
+            hang_up,
             requests: Room::default(),
             bad_lines: 0,
         }
@@ -147,7 +152,12 @@ where
                 tracing::error!("closed the conversation: the client sends no MCP messages");
                 return None;
             }
-            self.unread.listen().await;
+            tokio::select! {
+                biased;
+                () = self.unread.listen() => {}
+                // What it asked for last is of no use to anybody: it does not even read the answers before.
+                () = self.hang_up.noticed() => return None,
+            }
             match self.lines.next_line().await {
                 RawLine::End | RawLine::Failed(_) => return None,
                 RawLine::TooLong(id) => {
@@ -158,7 +168,13 @@ where
                     let line = self.lines.line();
                     let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
                     // Before it is parsed, which makes it larger.
-                    let Some(place) = self.requests.try_take(weight(line)) else {
+                    let weight = weight(line);
+                    if let Err(reason) = self.requests.holds(weight) {
+                        let id = Skim::id_of(line);
+                        self.turn_away(ErrorCode::INVALID_REQUEST, reason, id);
+                        continue;
+                    }
+                    let Some(place) = self.requests.try_take(weight) else {
                         let id = Skim::id_of(line);
                         let reason = "the requests that are not answered yet are too large together for one more of \
                                       this size; wait for answers, or send less at once";
@@ -182,7 +198,11 @@ where
     }
 
     async fn close(&mut self) -> Result<(), io::Error> {
-        self.write.lock().await.shutdown().await
+        match self.write.try_lock() {
+            Ok(mut write) => write.shutdown().await,
+            // An answer is being written that the client does not read: whoever waited for that would not end.
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -214,7 +234,7 @@ mod tests {
     async fn an_answer_is_written_at_once_while_the_client_reads_and_whole_when_it_reads_later() {
         let (client, server) = tokio::io::duplex(100);
         let (mut client, write) = (BufReader::new(client), server);
-        let mut lines = ClientLines::new(tokio::io::empty(), write);
+        let mut lines = ClientLines::new(tokio::io::empty(), write, HangUp::default());
         let answer = |text: &str| ServerJsonRpcMessage::error(ErrorData::internal_error(text.to_owned(), None), None);
         // Nobody waits for it.
         drop(lines.send(answer("short")));

@@ -76,7 +76,9 @@ pub(super) fn status(error: &Error) -> Option<u16> {
 pub(super) fn engine_error(error: Error, step: Step<'_>, address: &EngineAddress) -> RuntimeError {
     let what = step.describe();
     match error {
-        Error::DockerResponseServerError { status_code, message } => answered(status_code, message.trim(), step),
+        Error::DockerResponseServerError { status_code, message } => {
+            answered(status_code, message.trim(), step, address)
+        }
         Error::DockerStreamError { error } => match step {
             Step::Pull(image) => pull_failed(image, error.trim()),
             _ => RuntimeError::Engine(format!("the Docker Engine could not {what}: {error}")),
@@ -92,14 +94,24 @@ pub(super) fn engine_error(error: Error, step: Step<'_>, address: &EngineAddress
     }
 }
 
-fn answered(status: u16, message: &str, step: Step<'_>) -> RuntimeError {
+fn answered(status: u16, message: &str, step: Step<'_>, address: &EngineAddress) -> RuntimeError {
     let what = step.describe();
+    let message = if message.is_empty() { format!("it answered with status {status}") } else { message.to_owned() };
     match (step, status) {
+        (Step::Connect, _) => {
+            let EngineAddress { endpoint, origin } = address;
+            let text = format!("the Docker Engine at `{endpoint}` (from {origin}) could not {what}: {message}; ");
+            match status {
+                // An engine that starts, or a proxy before one that is not there yet.
+                500..=599 => RuntimeError::Unavailable(format!("{text}it may still be starting: see `docker info`")),
+                _ => RuntimeError::Engine(format!("{text}see that an engine is there that lets you in: `docker info`")),
+            }
+        }
         (Step::InspectImage(image) | Step::Create(image), 404) => RuntimeError::Image {
             image: image.to_owned(),
             reason: format!("it is not on this engine; run `docker pull {image}`"),
         },
-        (Step::Pull(image), _) => pull_failed(image, message),
+        (Step::Pull(image), _) => pull_failed(image, &message),
         (_, 409) => RuntimeError::Conflict(format!("the Docker Engine could not {what}: {message}")),
         (_, 400) => RuntimeError::Invalid(format!("the Docker Engine refused to {what}: {message}")),
         _ => RuntimeError::Engine(format!("the Docker Engine could not {what}: {message}")),
@@ -203,5 +215,18 @@ mod tests {
         let error = Error::IOError { err: io::Error::from(io::ErrorKind::PermissionDenied) };
         let mapped = engine_error(error, Step::Connect, &address);
         assert!(matches!(&mapped, RuntimeError::Unavailable(text) if text.contains("group `docker`")), "{mapped}");
+    }
+
+    #[test]
+    fn an_engine_that_is_not_ready_is_away_and_what_is_none_is_named_with_its_address() {
+        let address = EngineAddress { endpoint: Endpoint::Tcp("h:1".to_owned()), origin: "a test".to_owned() };
+        let answer = |status_code| {
+            let error = Error::DockerResponseServerError { status_code, message: String::new() };
+            engine_error(error, Step::Connect, &address)
+        };
+        let (starting, none) = (answer(503), answer(403));
+        assert!(matches!(&starting, RuntimeError::Unavailable(text) if text.contains("status 503")), "{starting}");
+        let says = |part: &str| none.to_string().contains(part);
+        assert!(says("h:1") && says("a test") && says("status 403") && says("docker info"), "{none}");
     }
 }

@@ -60,11 +60,12 @@ impl Session {
         self.lost += record.lost.unwrap_or(0);
         match record.event {
             Kind::Ended => self.operations += 1,
-            Kind::Call => {
-                self.calls += 1;
-                self.denied += u64::from(is_denied(record));
-            }
+            Kind::Call => self.calls += 1,
             _ => {}
+        }
+        // Components and servers that are refused, too.
+        if matches!(record.event, Kind::Call | Kind::Loaded | Kind::Refused) {
+            self.denied += u64::from(is_denied(record));
         }
         if let Some(server) = record.server.as_deref()
             && !self.servers.iter().any(|known| known == server)

@@ -96,7 +96,15 @@ impl Stats {
                     self.most = most(self.most, *used);
                 }
             }
-            Kind::Loaded => self.limits = record.limits.or(self.limits),
+            Kind::Loaded => {
+                self.limits = record.limits.or(self.limits);
+                if is_denied(record) {
+                    self.operations.entry(("load".to_owned(), String::new())).or_default().add(record);
+                }
+            }
+            Kind::Refused => {
+                self.operations.entry(("admit".to_owned(), of(&record.server))).or_default().add(record);
+            }
             _ => {}
         }
     }
