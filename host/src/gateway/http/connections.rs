@@ -26,9 +26,9 @@ pub struct Connections {
 }
 
 impl Default for Connections {
-    /// 1,024, but no more than half of the files that the process may have open; a minute.
+    /// 1,024, but no more than half of the files that the process may have open; fifteen seconds.
     fn default() -> Self {
-        Self { at_once: (open_files() / 2).clamp(16, 1024), head: Duration::from_secs(60) }
+        Self { at_once: (open_files() / 2).clamp(16, 1024), head: Duration::from_secs(15) }
     }
 }
 
