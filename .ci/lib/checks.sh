@@ -17,6 +17,8 @@ check_lint() {
         mapfile -t packages < <(guests "$target")
         limit 900 cargo clippy --locked "${packages[@]/#/--package=}" --target "$target" -- -D warnings
     done
+    # A workspace of its own, which takes sources of the host in by path.
+    limit 900 cargo check --locked --manifest-path fuzz/Cargo.toml --lib --bins
     shellcheck --external-sources .ci/run scripts/* tests/cluster/kubernetes/update
 }
 

@@ -12,6 +12,15 @@ mod host {
     pub mod inspect;
 }
 
+#[path = "../../host/src/audit"]
+pub mod audit {
+    //! How much of the audit log is kept.
+
+    mod retention;
+
+    pub use retention::Retention;
+}
+
 #[path = "../../host/src/policy"]
 pub mod policy {
     //! Reading policy files and grants.

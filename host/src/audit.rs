@@ -14,6 +14,7 @@ mod operation;
 mod queue;
 pub mod reader;
 pub mod record;
+mod retention;
 pub mod text;
 pub mod verify;
 mod writer;
@@ -33,40 +34,12 @@ use self::operation::Buffers;
 pub use self::operation::{Call, Ending, Operation, Subject};
 use self::queue::{Origin, Queue};
 use self::record::{Kind, Record, Used};
+pub use self::retention::Retention;
 use self::text::Room;
 use self::writer::Writer;
 
 /// What stands for the interface of a call that no component made.
 pub const OWN: &str = "gateway";
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Bytes of all files of the directory together. Beyond that the oldest are deleted.
-    pub total_bytes: u64,
-    /// Files of the directory, likewise.
-    pub files: usize,
-    /// Bytes of one file, after which the next one begins.
-    pub file_bytes: u64,
-}
-
-impl Retention {
-    /// The least that can be asked to be kept.
-    pub const LEAST_BYTES: u64 = 1 << 20;
-
-    /// So many bytes in all, in sixteen files or more.
-    pub fn of_bytes(total_bytes: u64) -> Self {
-        let total_bytes = total_bytes.max(Self::LEAST_BYTES);
-        Self { total_bytes, files: 2000, file_bytes: (total_bytes / 16).min(16 << 20) }
-    }
-}
-
-impl Default for Retention {
-    /// 256 MiB, in files of 16 MiB.
-    fn default() -> Self {
-        Self::of_bytes(256 << 20)
-    }
-}
 
 /// What a log is opened with.
 #[derive(Clone, Debug)]
