@@ -423,6 +423,21 @@ fn a_policy_can_require_the_log_and_no_flag_gets_around_it() {
     }
 }
 
+#[test]
+fn a_component_that_is_refused_is_counted_with_what_is_denied() {
+    let home = Home::new();
+    let policy = home.0.path().join("policy.yaml");
+    std::fs::write(&policy, "version: 1\ncomponents: {deny: ['builtin:docker']}\n").unwrap();
+    assert!(!home.run(&format!("{CALL} --policy {}", policy.display())).status.success());
+    let listed = home.shows("provisioner audit ls");
+    let row: Vec<&str> = listed.lines().nth(1).unwrap().split_whitespace().collect();
+    // No operation and no call, but one denial.
+    assert_eq!(row[4..8], ["0", "0", "1", "0"], "{listed}");
+    let stats = home.shows("provisioner audit stats");
+    let load = stats.lines().find(|line| line.starts_with("load ")).unwrap_or_default();
+    assert_eq!(load.split_whitespace().take(4).collect::<Vec<_>>(), ["load", "1", "1", "0"], "{stats}");
+}
+
 /// Starts a gateway, waits until it has recorded a provisioning, and returns it.
 fn gateway(mut command: Command, directory: &Path) -> std::process::Child {
     command.args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample"]);

@@ -110,7 +110,7 @@ pub fn check(text: &str, file: &Path) -> Result<Checked, PolicyError> {
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         // What the library advises is for programmers.
         let advice = ", set DuplicateKeyPolicy in Options if acceptable";
-        let text = error.without_snippet().to_string().replace(advice, " is set already; set it once");
+        let text = error.without_snippet().to_string().replace(advice, "; set it once");
         let message = format!("{}; `docker-mcp policy schema` has what there is", one_line(without_place(&text), 400));
         PolicyError {
             file: file.display().to_string(),

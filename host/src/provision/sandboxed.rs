@@ -5,14 +5,13 @@
 
 mod enabled;
 mod errors;
+mod loading;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
 use provisioning_core::Segment;
 use provisioning_core::policy::Decision;
 use provisioning_core::value::ObjectKind;
@@ -22,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::enabled::{Enabled, Servers, by_name};
+use self::loading::{Compiling, Rejection};
 use super::{Endpoint, Provision, ProvisionError, Remote};
-use crate::audit::{Audit, Loaded};
+use crate::audit::Audit;
 use crate::capability::Times;
 use crate::capability::container_runtime::plan::PlanRuntime;
 use crate::capability::container_runtime::{Completed, ContainerRuntime, ImageProgress, RuntimeError};
@@ -34,7 +34,7 @@ use crate::policy::grants::Grants;
 use crate::resolve::{ResolveError, ServerScope, ServerSettings, ToolCall};
 use crate::sandbox::Limits;
 use crate::sandbox::bindings::mcp_gateway::provisioning::types::{ServerSpec, Session};
-use crate::sandbox::component::{LoadError, Provisioner, Source};
+use crate::sandbox::component::{Provisioner, Source};
 use crate::sandbox::engine::Engine;
 use crate::sandbox::operation::{Environment, OperationError, Outcome, Task};
 use crate::secrets;
@@ -104,16 +104,6 @@ impl Limit {
     }
 }
 
-/// A component that was not loaded.
-struct Rejection {
-    /// The SHA-256 of its bytes, if they could be read.
-    digest: Option<String>,
-    /// Why a policy refuses it, if that is why.
-    decision: Option<Decision>,
-}
-
-type Compiling = Shared<BoxFuture<'static, Result<Arc<Provisioner>, ProvisionError>>>;
-
 impl SandboxedProvisioner {
     /// Takes the set-up. Loads nothing yet.
     pub fn new(setup: Setup) -> Self {
@@ -178,41 +168,6 @@ impl SandboxedProvisioner {
         self.loaded.get().and_then(|loaded| loaded.as_ref().err())
     }
 
-    /// Compiles the component. Once, whoever waits for it and however often they go away: nothing stops a compiler.
-    fn compiled(&self) -> Compiling {
-        let begin = || {
-            let (engine, source, grants) = (self.engine.clone(), self.component.clone(), self.grants.clone());
-            let (name, limit) = (self.component.to_string(), self.environment.limits.compile_time);
-            let policies = Arc::clone(&self.environment.enforcement.policies);
-            let load = move || Provisioner::load_under(&engine, &source, grants, &policies);
-            let rejection = Arc::clone(&self.rejected);
-            let work = tokio::task::spawn_blocking(load);
-            let compiling = async move {
-                match tokio::time::timeout(limit, work).await {
-                    Ok(Ok(loaded)) => loaded.map(Arc::new).map_err(|rejected| {
-                        let text = rejected.to_string();
-                        let (decision, error) = match *rejected.error {
-                            LoadError::Refused { decision, .. } => (Some(*decision), ProvisionError::Denied(text)),
-                            _ => (None, ProvisionError::Component(text)),
-                        };
-                        // Only this sets it, and only once.
-                        let _ = rejection.set(Rejection { digest: rejected.digest, decision });
-                        error
-                    }),
-                    Ok(Err(panic)) => {
-                        Err(ProvisionError::Component(format!("loading provisioner `{name}` failed: {panic}")))
-                    }
-                    Err(_) => Err(ProvisionError::Component(format!(
-                        "provisioner `{name}` was not compiled within {} s; use a smaller component",
-                        limit.as_secs()
-                    ))),
-                }
-            };
-            compiling.boxed().shared()
-        };
-        self.compiling.get_or_init(begin).clone()
-    }
-
     async fn load(&self) -> Result<Arc<Provisioner>, ProvisionError> {
         let compiled = self.compiled().await;
         self.record_load(&compiled);
@@ -231,21 +186,6 @@ impl SandboxedProvisioner {
         let task = Task::Initialize(specs.collect());
         self.run(&provisioner, None, task, Limit::start(self.startup_timeout), CancellationToken::new()).await?;
         Ok(provisioner)
-    }
-
-    /// What is recorded of grants and limits is what the policies left of them, if the component was loaded.
-    fn record_load(&self, compiled: &Result<Arc<Provisioner>, ProvisionError>) {
-        let (loaded, rejected) = (compiled.as_ref().ok(), self.rejected.get());
-        let digest = loaded.map(|provisioner| &provisioner.digest);
-        let limits = self.environment.limits;
-        self.environment.audit.loaded(|| Loaded {
-            component: self.component.to_string(),
-            digest: digest.or(rejected.and_then(|rejected| rejected.digest.as_ref())).cloned(),
-            grants: loaded.map_or(&self.grants, |provisioner| provisioner.grants()).names(),
-            limits: loaded.map_or(limits, |provisioner| provisioner.limits(limits)).into(),
-            error: compiled.as_ref().err().map(ToString::to_string),
-            decision: rejected.and_then(|rejected| rejected.decision.as_ref()).map(Into::into),
-        });
     }
 
     /// Gives the component the advice that the session ends. Everything is released in any case.
