@@ -252,9 +252,8 @@ async fn secrets_of_every_source_reach_the_container_and_nothing_else() {
     assert!(again.is_err() || again.is_ok_and(|result| result["isError"] == true), "{errors}");
     assert!(!errors.contains(CANARY), "{errors}");
 
-    let log = gateway.log();
+    let log = gateway.finish().await;
     assert!(log.contains("TRACE") && log.contains("line 1"), "{log}");
-    gateway.close().await;
     let leaks: Vec<&str> = log.lines().filter(|line| line.contains(CANARY)).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
     let mut searched = 0;

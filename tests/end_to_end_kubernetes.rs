@@ -97,10 +97,8 @@ async fn values_of_this_machine_reach_the_server_through_objects_of_its_own_and_
     assert!(own_secret.starts_with("mcp-") && own_map.starts_with("mcp-"), "{own_secret} {own_map}");
     let pods = serde_json::to_string(&pods).unwrap();
     assert!(!pods.contains("xyzzy") && !pods.contains("plugh"), "a private value is in a pod: {pods}");
-    let log = gateway.log();
+    let log = gateway.finish().await;
     assert!(!log.contains("xyzzy") && !log.contains("plugh"), "a private value is in the log:\n{log}");
-
-    assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
 }
 
@@ -125,9 +123,8 @@ async fn values_of_the_cluster_are_referred_to_and_never_read() {
     );
     assert_eq!(reference(&variables, "GREETING"), ("config".to_owned(), CONFIG.to_owned(), greeting));
     assert!(!cluster.everything().await.contains("xyzzy"));
-    assert!(!gateway.log().contains("xyzzy") && !gateway.log().contains("plugh"), "{}", gateway.log());
-
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(!log.contains("xyzzy") && !log.contains("plugh"), "{log}");
     cluster.wait_until_empty().await;
     assert!(cluster.api::<Secret>().get(SECRETS).await.is_ok(), "what the gateway did not make stays");
 }
@@ -183,12 +180,12 @@ async fn a_missing_key_is_named_at_once_with_the_command_that_adds_it_and_stops_
     let gateway = start(&cluster, &setup, &["wants", "secretive", "time"], (CLUSTER, CLUSTER), &[]).await;
     let tools = gateway.tools().await;
     assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
-    let log = gateway.log();
+    let elapsed = began.elapsed();
+    let log = gateway.finish().await;
     let absent = format!("ConfigMap `{CONFIG}` has no `{}.absent`", setup.name("wants"));
     assert!(log.contains(&absent) && log.contains("cluster-tools populate-configmap"), "{log}");
     assert!(log.contains("absent.token") && log.contains("cluster-tools populate-secret"), "{log}");
-    assert!(began.elapsed() < Duration::from_secs(75), "nothing waits for what cannot come: {:?}", began.elapsed());
-    assert!(gateway.close().await.success());
+    assert!(elapsed < Duration::from_secs(75), "nothing waits for what cannot come: {elapsed:?}");
     cluster.wait_until_empty().await;
 }
 
@@ -223,9 +220,8 @@ async fn names_that_look_alike_are_different_keys_and_a_name_that_is_no_key_is_r
     let gateway = start(&cluster, &setup, &["alike", "odd"], (CLUSTER, HERE), &["--block-secrets=false"]).await;
     let seen = environment(&gateway).await;
     assert_eq!([&seen["ONE"], &seen["TWO"], &seen["THREE"]], ["1", "2", "3"]);
-    let log = gateway.log();
+    let log = gateway.finish().await;
     assert!(log.contains("`a/b` cannot be a key of a Secret or ConfigMap"), "{log}");
-    assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
 }
 
@@ -300,15 +296,15 @@ async fn a_remote_server_needs_no_image_and_a_grant_for_secrets_of_the_cluster()
     let near = ["--allow-private-remote", "127.0.0.1"];
     let gateway = start(&cluster, &setup, &["remote"], (CLUSTER, CLUSTER), &near).await;
     assert_eq!(gateway.tools().await, Vec::<String>::new());
-    assert!(gateway.log().contains("--grant remote-secrets"), "{}", gateway.log());
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(log.contains("--grant remote-secrets"), "{log}");
     assert!(seen.lock().unwrap().is_empty(), "nothing is sent without the grant");
 
     let granted = [&near[..], &["--grant", "remote-secrets"]].concat();
     let gateway = start(&cluster, &setup, &["remote"], (CLUSTER, CLUSTER), &granted).await;
     assert_eq!(gateway.tools().await, ["far"]);
-    assert!(!gateway.log().contains("xyzzy"), "{}", gateway.log());
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(!log.contains("xyzzy"), "{log}");
     assert!(seen.lock().unwrap().iter().all(|token| token == "Bearer tok-xyzzy"), "{:?}", seen.lock().unwrap());
     assert!(cluster.pods().await.is_empty());
 }
@@ -356,10 +352,10 @@ async fn a_missing_image_is_told_without_waiting_and_stops_no_other_server() {
     let gateway = start(&cluster, &setup, &["absent", "time"], (HERE, HERE), &[]).await;
     let tools = gateway.tools().await;
     assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
-    let log = gateway.log();
+    let elapsed = began.elapsed();
+    let log = gateway.finish().await;
     assert!(log.contains("no-such-image") && log.contains(&setup.name("absent")), "{log}");
-    assert!(began.elapsed() < Duration::from_secs(75), "nothing waits for what cannot come: {:?}", began.elapsed());
-    assert!(gateway.close().await.success());
+    assert!(elapsed < Duration::from_secs(75), "nothing waits for what cannot come: {elapsed:?}");
     cluster.wait_until_empty().await;
 }
 

@@ -132,11 +132,10 @@ async fn the_exit_code_decides_and_standard_error_goes_to_the_log_and_into_the_e
     assert_eq!(absent["isError"], json!(true));
     assert!(texts(&absent).concat().contains("/no/such/program"), "{absent}");
 
-    let log = gateway.log();
+    let log = gateway.finish().await;
     for line in ["the reason", "only the reason", "a warning"] {
         assert!(log.contains(line), "`{line}` is missing in:\n{log}");
     }
-    assert!(gateway.close().await.success());
     engine.wait_for(&setup.name("kit"), 0).await;
 }
 
@@ -244,10 +243,9 @@ async fn environment_secrets_user_and_network_rules_are_those_of_the_entry() {
     assert_eq!(gateway.text("interfaces", json!({})).await.trim(), "lo");
     let hosts = gateway.text("hosts", json!({})).await;
     assert!(hosts.lines().any(|line| line.split_whitespace().eq(["10.1.2.3", "printer.test"])), "{hosts}");
-    let log = gateway.log();
+    let log = gateway.finish().await;
     assert!(!log.contains("xyzzy") && !log.contains("plugh"), "a private value is in the log:\n{log}");
     assert!(log.contains("allowHosts") && log.contains(&setup.name("open")), "it is never silently open:\n{log}");
-    assert!(gateway.close().await.success());
     engine.wait_for(&setup.name("kit"), 0).await;
 }
 

@@ -200,8 +200,8 @@ async fn a_policy_around_the_built_in_provisioner_changes_image_labels_and_root(
     // Without a grant of the mirror nothing is started.
     let gateway = setup.gateway(&["time"], &["--provisioner", &component, "--grant", ALL]).await;
     assert!(gateway.tools().await.is_empty());
-    assert!(gateway.log().contains(&format!("grant `rewrite-image={MIRROR}/")), "{}", gateway.log());
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(log.contains(&format!("grant `rewrite-image={MIRROR}/")), "{log}");
     engine.wait_for(&setup.name("time"), 0).await;
 }
 

@@ -238,15 +238,13 @@ async fn credentials_are_refused_in_both_directions_and_not_repeated() {
     let gateway = sample(&setup, &[]).await;
     let error = refused(&gateway, &token).await;
     assert!(error.contains("the arguments hold what looks like a GitHub token"), "{error}");
-    assert!(!error.contains(&token) && !gateway.log().contains(&token));
-    assert!(gateway.close().await.success());
+    assert!(!error.contains(&token) && !gateway.finish().await.contains(&token));
     // What an interceptor puts into a result is a result.
     let leak = format!("after:exec:sed s/Ada/{token}/");
     let gateway = sample(&setup, &["--interceptor", &leak]).await;
     let error = refused(&gateway, "Ada").await;
     assert!(error.contains("the result holds what looks like a GitHub token"), "{error}");
-    assert!(!error.contains(&token) && !gateway.log().contains(&token));
-    assert!(gateway.close().await.success());
+    assert!(!error.contains(&token) && !gateway.finish().await.contains(&token));
     let gateway = sample(&setup, &["--block-secrets=false"]).await;
     assert!(text(&greet(&gateway, &token).await).contains(&token));
     assert!(gateway.close().await.success());
@@ -267,8 +265,7 @@ async fn a_secret_of_the_gateway_does_not_leave_in_a_result() {
     let result = gateway.call("tell", json!({})).await.unwrap();
     assert_eq!(result["isError"], true, "{result:#}");
     assert!(text(&result).contains("the result holds the secret `teller.password`"), "{result:#}");
-    assert!(!result.to_string().contains(secret) && !gateway.log().contains(secret));
-    assert!(gateway.close().await.success());
+    assert!(!result.to_string().contains(secret) && !gateway.finish().await.contains(secret));
     let gateway = setup.gateway(&["teller"], &["--secrets", &secrets, "--block-secrets=false"]).await;
     assert_eq!(gateway.text("tell", json!({})).await, format!("it is {secret}"));
     assert!(gateway.close().await.success());
@@ -280,7 +277,7 @@ async fn calls_are_logged_unless_that_is_turned_off() {
     for (flag, is_logged) in [("--log-calls", true), ("--log-calls=false", false)] {
         let gateway = sample(&setup, &[flag]).await;
         greet(&gateway, "Ada").await;
-        assert_eq!(gateway.log().contains("greet"), is_logged, "{flag}: {}", gateway.log());
-        assert!(gateway.close().await.success());
+        let log = gateway.finish().await;
+        assert_eq!(log.contains("greet"), is_logged, "{flag}: {log}");
     }
 }

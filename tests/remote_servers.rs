@@ -73,8 +73,8 @@ async fn real_servers_are_used_over_both_remote_transports_once_their_host_is_al
         // The flag names another port: that is not enough.
         let gateway = setup.gateway(&["far"], &["--allow-private-remote", "127.0.0.1:1"]).await;
         assert_eq!(gateway.tools().await, Vec::<String>::new());
-        assert!(gateway.log().contains("--allow-private-remote"), "{}", gateway.log());
-        assert!(gateway.close().await.success());
+        let log = gateway.finish().await;
+        assert!(log.contains("--allow-private-remote"), "{log}");
 
         let names: &[&str] = if kind == "sse" { &["far", "older"] } else { &["far"] };
         for name in names {
@@ -184,10 +184,9 @@ async fn a_proxy_of_the_environment_is_used_although_it_is_private_and_is_no_way
     assert_eq!(gateway.tools().await, Vec::<String>::new());
     let asked = asked.lock().unwrap().clone();
     assert!(!asked.is_empty() && asked.iter().all(|line| line.contains("http://mcp.invalid/mcp")), "{asked:?}");
-    let log = gateway.log();
+    let log = gateway.finish().await;
     for refused in ["near", "itself"] {
         let name = setup.name(refused);
         assert!(log.lines().any(|line| line.contains(&name) && line.contains("--allow-private-remote")), "{log}");
     }
-    assert!(gateway.close().await.success());
 }

@@ -25,13 +25,20 @@ stage() {
     if ((status)); then
         failed=$((failed + 1))
         result=FAILED
-        say "== $name FAILED with status $status; the last lines of $log:"
-        tail -n 40 "$log" | sed 's/^/    | /'
+        say "== $name FAILED with status $status; from $log:"
+        what_failed "$log" | sed 's/^/    | /'
     else
         say "== $name ok in $((SECONDS - started)) s"
     fi
     summary+=("$(printf '%-28s %-7s %5d s' "$name" "$result" $((SECONDS - started)))")
     return 0
+}
+
+# what_failed LOG: the end of a log, and then the tests that failed and what they said: a test runner tells of them far
+# above its end.
+what_failed() {
+    tail -n 40 "$1"
+    grep -E -A 4 '^test .* FAILED$|panicked at |^test result: FAILED' "$1" | tail -n 120 || true
 }
 
 # need_stage NAME COMMAND...: as `stage`, but what follows makes no sense without it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rmcp::model::{CallToolRequestParams, JsonObject};
 use rmcp::service::{RoleClient, RunningService};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 /// How long anything may take before the test gives up. Generous: an unoptimised build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,6 +133,7 @@ pub(crate) struct Gateway {
     child: Child,
     client: Option<RunningService<RoleClient, ()>>,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Gateway {
@@ -142,7 +144,7 @@ impl Gateway {
         let log = Arc::new(Mutex::new(String::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&log);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 // Shown by the test runner when the test fails.
                 eprintln!("gateway: {line}");
@@ -153,7 +155,7 @@ impl Gateway {
         });
         let client = tokio::time::timeout(PATIENCE, ().serve((stdout, stdin))).await;
         let client = client.expect("`initialize` should be answered").expect("the handshake should succeed");
-        Self { child, client: Some(client), log }
+        Self { child, client: Some(client), log, reader }
     }
 
     /// The client.
@@ -180,15 +182,35 @@ impl Gateway {
         result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text in {result:#}")).to_owned()
     }
 
-    /// What the gateway wrote to standard error so far.
+    /// What the gateway wrote to standard error so far. What belongs to an answer may come after it: to see whether
+    /// something is there, wait for it with [`Self::logged`], or ask [`Self::finish`] for all of it.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until each of these texts was written to standard error.
+    pub(crate) async fn logged(&self, texts: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(missing) = texts.iter().find(|text| !self.log.lock().unwrap().contains(**text)) {
+            assert!(Instant::now() < deadline, "`{missing}` is missing in:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Closes standard input and waits for the end.
     pub(crate) async fn close(mut self) -> ExitStatus {
         self.client.take().unwrap().cancel().await.unwrap();
         self.end().await
+    }
+
+    /// Closes standard input and waits for the end, which must be a success; all that was written to standard error.
+    pub(crate) async fn finish(mut self) -> String {
+        self.client.take().unwrap().cancel().await.unwrap();
+        let status = self.end().await;
+        let read = tokio::time::timeout(PATIENCE, &mut self.reader).await;
+        read.expect("standard error should end with the gateway").unwrap();
+        assert!(status.success(), "{status}:\n{}", self.log());
+        self.log()
     }
 
     /// Sends a signal, such as `TERM`, and waits for the end. Standard input stays open.

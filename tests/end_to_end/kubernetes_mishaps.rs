@@ -38,9 +38,8 @@ async fn a_server_that_never_answers_is_given_up_in_time_leaves_no_pod_and_holds
     let began = Instant::now();
     let tools = gateway.tools().await;
     assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
-    until("the server should be given up", async || gateway.log().contains("did not finish the MCP handshake")).await;
+    gateway.logged(&["did not finish the MCP handshake", &setup.name("mute")]).await;
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-    assert!(gateway.log().contains(&setup.name("mute")), "{}", gateway.log());
     cluster.wait_for_pods(0).await;
     assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
@@ -151,9 +150,8 @@ async fn a_policy_says_in_which_namespaces_pods_may_run() {
     let file = policy("tools-*");
     let gateway = start(&cluster, &setup, &["time"], (HERE, HERE), &["--policy", &file]).await;
     assert_eq!(gateway.tools().await, Vec::<String>::new());
-    let log = gateway.log();
+    let log = gateway.finish().await;
     assert!(log.contains(&format!("`{}`", cluster.namespace)) && log.contains("policy.yaml:"), "{log}");
-    assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;
 
     let file = policy("docker-mcp-e2e-*");

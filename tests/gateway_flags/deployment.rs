@@ -31,16 +31,12 @@ async fn a_server_with_allowed_hosts_is_refused_where_the_network_is_to_be_block
         ),
         "{error}"
     );
-    assert!(
-        gateway.log().contains("it may reach only a.example:443, which cannot be enforced yet"),
-        "{}",
-        gateway.log()
-    );
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(log.contains("it may reach only a.example:443, which cannot be enforced yet"), "{log}");
     let gateway = start(&[]).await;
     assert!(gateway.tools().await.contains(&"t".to_owned()));
-    assert!(gateway.log().contains("`allowHosts` is not enforced yet"), "{}", gateway.log());
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(log.contains("`allowHosts` is not enforced yet"), "{log}");
 }
 
 #[tokio::test]
@@ -52,8 +48,8 @@ async fn flags_of_clusters_are_named_as_without_effect() {
     let gateway = Gateway::connect(command).await;
     assert!(text(&greet(&gateway, "Ada").await).contains("Ada"));
     let named = "--namespace, --cluster-secret-provider, --cluster-config-name without effect";
-    assert!(gateway.log().contains(named), "{}", gateway.log());
-    assert!(gateway.close().await.success());
+    let log = gateway.finish().await;
+    assert!(log.contains(named), "{log}");
 }
 
 #[tokio::test]
