@@ -304,7 +304,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-const CALL: &str = "tools call calculate expression=6*7 --catalog builtin:sample --servers sample";
+const CALL: &str =
+    "tools call calculate expression=6*7 --catalog builtin:sample --servers sample --max-server-startup-timeout 90";
 
 #[test]
 fn the_commands_show_what_gateways_did_and_find_what_was_done_to_the_log() {

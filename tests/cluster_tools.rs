@@ -147,6 +147,8 @@ impl Tools {
             filters => vec![
                 (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
                 (r"test-cluster-tools-[0-9a-f]+", "NAMESPACE"),
+                // The column is as wide as the longest of them.
+                (r"(Pending|Running)  \d+[smh] +", "$1  AGE  "),
                 (r"\b\d+s\b( +\S|$)", "AGE$1"),
                 (env!("CARGO_PKG_VERSION"), "VERSION"),
             ],

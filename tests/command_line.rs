@@ -128,16 +128,27 @@ fn a_component_from_a_file_works_with_its_grants() {
     let place = Place::new();
     place.file("docker.wasm", builtin::DOCKER);
     let grants = "secret-resolver,config-resolver,container-runtime,remote-endpoint,log";
-    let arguments = format!("--catalog catalog.yaml --servers sample --provisioner ./docker.wasm --grant {grants}");
+    let arguments = format!(
+        "--catalog catalog.yaml --servers sample --provisioner ./docker.wasm --grant {grants} --max-server-startup-timeout 90"
+    );
     let output = place.run(&format!("tools call calculate expression=6*7 {arguments}"));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
 }
 
 #[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    let place = Place::new();
+    let twice = "--provisioner nowhere --long-lived --cpus 3 --provisioner docker --long-lived=false --cpus 1";
+    let output =
+        place.run(&format!("tools call calculate expression=6*7 --catalog catalog.yaml --servers sample {twice}"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn an_engine_that_is_away_fails_its_servers_and_not_the_embedded_ones() {
     let place = Place::new();
-    let output = place.run("tools ls --catalog catalog.yaml --servers time,sample");
+    let output = place.run("tools ls --catalog catalog.yaml --servers time,sample --max-server-startup-timeout 90");
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stdout.contains("calculate") && !stdout.contains("get_current_time"), "{stdout}");

@@ -109,7 +109,7 @@ fn a_gateway_that_docker_started_ends_when_docker_is_told_to() {
         let mut rest = String::new();
         ended.send(stdout.read_to_string(&mut rest).is_ok()).unwrap();
     });
-    assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true), "the gateway runs on");
+    assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(true), "the gateway runs on");
     child.wait().unwrap();
     drop(stdin);
 }

@@ -37,6 +37,10 @@ use tokio_util::sync::CancellationToken;
 
 /// A server named for what the component is to do, which writes back what it reads.
 fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedProvisioner {
+    limited(subject, component, name, Limits::default())
+}
+
+fn limited(subject: &Subject, component: Source, name: &str, limits: Limits) -> SandboxedProvisioner {
     let image = &subject.images.echo.image;
     let text = format!("registry:\n  {name}: {{image: '{image}', secrets: [{{name: x.key, env: KEY}}]}}\n");
     let (catalog, _) = Catalog::parse(&text, Path::new("test.yaml")).unwrap();
@@ -60,7 +64,7 @@ fn provisioner(subject: &Subject, component: Source, name: &str) -> SandboxedPro
         }],
         startup_timeout: PATIENCE,
         tool_timeout: RunLimits::default().time,
-        limits: Limits::default(),
+        limits,
         progress: Arc::new(Quiet),
         audit: docker_mcp::audit::Audit::off(),
         dry_run: false,
@@ -104,7 +108,9 @@ async fn whatever_a_component_does_after_it_started_a_container_the_container_is
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_is_cancelled_after_it_started_a_container_leaves_nothing() {
     let (Some(subject), Some(docker)) = (engine::subject().await, engine::engine().await) else { return };
-    let provisioner = Arc::new(provisioner(&subject, hostile(), "spin-after-start"));
+    // It is not to end by its time.
+    let limits = Limits { guest_time: PATIENCE, ..Limits::default() };
+    let provisioner = Arc::new(limited(&subject, hostile(), "spin-after-start", limits));
     provisioner.ready().await.unwrap();
     let cancel = CancellationToken::new();
     let (running, token) = (Arc::clone(&provisioner), cancel.clone());

@@ -140,7 +140,11 @@ async fn the_engine_gets_what_the_specification_says() {
     let volume = found.mounts.unwrap().into_iter().find_map(|mount| mount.name).unwrap();
     drop(running);
     subject.expect_nothing_left().await;
-    assert!(docker.inspect_volume(&volume).await.is_err(), "the volume without a name goes with the container");
+    let began = Instant::now();
+    while docker.inspect_volume(&volume).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the volume without a name goes with the container");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,7 +224,7 @@ async fn a_container_that_somebody_else_removed_is_released_without_fuss() {
     let began = Instant::now();
     drop(running);
     subject.expect_nothing_left().await;
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 /// The gateway's part of the next test: runs in a container and starts a server, whose networks it prints.

@@ -1,4 +1,5 @@
-//! The gateway over servers in this process: discovery, calls, sessions, cancellation and bad servers.
+//! The gateway over servers in this process: discovery, calls, sessions, cancellation and bad servers. Where no socket is
+//! involved, time passes only while everybody waits, so that limits hold on a machine of any speed.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ mod remote_faults;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use docker_mcp::catalog::Entry;
 use docker_mcp::gateway::client::{Client, ClientError};
@@ -34,6 +35,7 @@ use mcp_servers::{Behaviour, Servers, definition, gateway, until};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 fn quick() -> GatewayOptions {
@@ -95,12 +97,12 @@ impl RawClient {
 
     async fn next(&mut self) -> Value {
         let mut line = String::new();
-        tokio::time::timeout(Duration::from_secs(10), self.output.read_line(&mut line)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.output.read_line(&mut line)).await.unwrap().unwrap();
         serde_json::from_str(&line).unwrap()
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hanging_server_delays_neither_initialize_nor_calls_of_others() {
     let (gateway, _) = gateway(&[("bad", Behaviour::Hangs), ("a", Behaviour::Good)], quick());
     let started = Instant::now();
@@ -115,7 +117,7 @@ async fn a_hanging_server_delays_neither_initialize_nor_calls_of_others() {
     assert!(gateway.shutdown().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn servers_that_stay_keep_their_state_and_those_that_go_are_released() {
     let options = GatewayOptions { long_lived: true, ..quick() };
     let (gateway, servers) = gateway(&[("a", Behaviour::Good), ("b", Behaviour::Good)], options);
@@ -139,7 +141,7 @@ async fn servers_that_stay_keep_their_state_and_those_that_go_are_released() {
     assert!(gateway.shutdown().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_bad_server_is_reported_and_nothing_is_left_behind() {
     let servers = [
         ("garbage", Behaviour::Garbage),
@@ -162,7 +164,7 @@ async fn each_bad_server_is_reported_and_nothing_is_left_behind() {
     assert_eq!(servers.running(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_late_server_is_announced_and_then_callable() {
     let told = Arc::new(Notify::new());
     let (gateway, _) = gateway(&[("late", Behaviour::Late(Arc::clone(&told))), ("a", Behaviour::Good)], quick());
@@ -179,7 +181,7 @@ async fn a_late_server_is_announced_and_then_callable() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_whose_engine_is_away_at_first_is_there_once_the_engine_is() {
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let (gateway, servers) = gateway(&[("a", Behaviour::Away(3))], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;
     client.send(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).await;
@@ -202,7 +204,7 @@ async fn a_server_whose_engine_stays_away_is_asked_for_less_and_less_often_until
     assert!(gateway.shutdown().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_call_gets_a_fresh_server_and_none_is_left() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], quick());
     let client = Client::to_gateway(&gateway).await.unwrap();
@@ -215,7 +217,7 @@ async fn every_call_gets_a_fresh_server_and_none_is_left() {
     until("all are released", || servers.running() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_long_lived_server_is_kept_for_a_connection_and_replaced_when_it_dies() {
     let (gateway, servers) =
         gateway(&[("a", Behaviour::Good)], GatewayOptions { long_lived: true, ..GatewayOptions::default() });
@@ -237,7 +239,7 @@ async fn a_long_lived_server_is_kept_for_a_connection_and_replaced_when_it_dies(
     until("the second client's is released", || servers.running() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn progress_reaches_the_client_in_order_under_its_own_token_before_the_result() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;
@@ -250,7 +252,7 @@ async fn progress_reaches_the_client_in_order_under_its_own_token_before_the_res
     assert_eq!(text(&client.next().await["result"]), "done");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_call_is_cancelled_at_the_server_which_is_released() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;
@@ -261,7 +263,7 @@ async fn a_cancelled_call_is_cancelled_at_the_server_which_is_released() {
     until("the server is released", || servers.running() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_call_that_takes_too_long_is_cancelled_with_a_clear_result() {
     let options = GatewayOptions { call_timeout: Duration::from_millis(100), ..quick() };
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], options);
@@ -271,7 +273,7 @@ async fn a_call_that_takes_too_long_is_cancelled_with_a_clear_result() {
     until("the server is released", || servers.running() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_closed_input_ends_serving_and_releases_everything() {
     let (gateway, servers) =
         gateway(&[("a", Behaviour::Good)], GatewayOptions { long_lived: true, ..GatewayOptions::default() });
@@ -284,7 +286,7 @@ async fn a_closed_input_ends_serving_and_releases_everything() {
     assert!(gateway.shutdown().await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sampling_is_relayed_to_a_client_that_can_and_refused_for_one_that_cannot() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut able = RawClient::connect(&gateway, json!({"sampling": {}})).await;
@@ -301,7 +303,7 @@ async fn sampling_is_relayed_to_a_client_that_can_and_refused_for_one_that_canno
     assert!(text(&answer["result"]).contains("-32601"), "{answer}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn prompts_and_resources_are_joined_and_forwarded() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good), ("b", Behaviour::Good)], quick());
     let client = Client::to_gateway(&gateway).await.unwrap();
@@ -317,7 +319,7 @@ async fn prompts_and_resources_are_joined_and_forwarded() {
     assert!(error.contains("resource `c://x` is not known to the gateway"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn ephemeral_tools_are_run_with_their_arguments() {
     let entry: Entry = serde_json::from_value(json!({"type": "poci", "tools": [
         {"name": "ok", "container": {"image": "busybox"}, "parameters": {"type": "object",
@@ -335,7 +337,7 @@ async fn ephemeral_tools_are_run_with_their_arguments() {
     assert_eq!((failed["isError"].clone(), failed["content"][1]["text"].clone()), (json!(true), json!("oh")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn garbage_from_the_client_is_survived() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;

@@ -17,7 +17,7 @@ fn result(content: &[u8]) -> Answer {
     Answer::Bytes([start, content, b"\"}]}}\n"].concat())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_from_a_server_fails_that_call_and_nothing_else() {
     let deep =
         format!("{{\"jsonrpc\":\"2.0\",\"id\":<id>,\"result\":{}1{}}}\n", "[".repeat(10_000), "]".repeat(10_000));
@@ -59,7 +59,7 @@ async fn what_cannot_be_read_from_a_server_fails_that_call_and_nothing_else() {
     until("everything is released", || servers.running() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_notifications_during_a_call_is_passed_on_without_loss() {
     let mut flood = Vec::new();
     for progress in 0..20_000 {
@@ -82,7 +82,7 @@ async fn a_flood_of_notifications_during_a_call_is_passed_on_without_loss() {
     assert!((next - 20_000.0).abs() < 0.5, "{next}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn lists_that_do_not_end_are_cut() {
     let servers = [("pages", Behaviour::Endless(1)), ("many", Behaviour::Endless(30_000))];
     let (gateway, _) = gateway(&servers, patient());
@@ -98,7 +98,7 @@ async fn lists_that_do_not_end_are_cut() {
     assert_eq!(tools, [100, 2_000]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn too_many_calls_wait_for_their_turn_and_those_beyond_are_refused() {
     let options = GatewayOptions { calls_at_once: Some(2), queue: 1, ..patient() };
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], options);
@@ -136,7 +136,7 @@ async fn too_many_calls_wait_for_their_turn_and_those_beyond_are_refused() {
     assert_eq!(servers.count_of("tools/call"), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_keeps_dying_is_restarted_later_and_later() {
     let restart = RestartPolicy {
         first: Duration::from_millis(400),
@@ -196,7 +196,7 @@ async fn what_passes_between_the_end_of_a_server_and_the_next_call_is_no_part_of
     assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_killed_between_calls_is_replaced_without_an_error() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], long_lived());
     let client = Client::to_gateway(&gateway).await.unwrap();
@@ -213,7 +213,7 @@ async fn a_server_that_is_killed_between_calls_is_replaced_without_an_error() {
     assert_eq!(text(outcomes.last().unwrap()), "1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_kept_server_that_hangs_is_told_and_then_replaced() {
     let options = GatewayOptions { call_timeout: Duration::from_millis(200), ..long_lived() };
     let odd = Behaviour::Odd(vec![("mute", Answer::Bytes(Vec::new()))]);
@@ -243,7 +243,7 @@ async fn the_time_of_a_call_bounds_every_request_that_is_passed_on() {
     let client = Client::to_gateway(&gateway).await.unwrap();
     client.list_tools().await.unwrap();
     for (number, (method, params)) in requests.into_iter().enumerate() {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let outcome = match client.ask(method, params).await {
             Ok(result) => text(&result).to_owned(),
             Err(error) => error.to_string(),
@@ -260,13 +260,13 @@ async fn a_server_that_says_nothing_to_a_log_level_still_serves() {
     let client = Client::to_gateway(&gateway).await.unwrap();
     client.list_tools().await.unwrap();
     client.ask("logging/setLevel", json!({"level": "debug"})).await.unwrap();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     assert_eq!(text(&call(&client, "a_count").await.unwrap()), "1");
     assert!(servers.has_received("logging/setLevel"));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_from_a_client_is_answered_under_its_own_id() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], patient());
     let mut client = RawClient::connect(&gateway, json!({})).await;
@@ -295,7 +295,7 @@ async fn what_cannot_be_read_from_a_client_is_answered_under_its_own_id() {
     assert_eq!(text(&client.next().await["result"]), "1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn large_answers_that_are_not_read_are_dropped_beyond_a_bound_and_the_client_is_told() {
     let odd = Behaviour::Odd(vec![("big", result(&vec![b'x'; 15 << 20])), ("small", result(b"small"))]);
     let options = GatewayOptions { long_lived: true, call_timeout: Duration::from_secs(120), ..patient() };
@@ -328,7 +328,7 @@ async fn large_answers_that_are_not_read_are_dropped_beyond_a_bound_and_the_clie
     assert_eq!(text(&client.next().await["result"]).len(), 15 << 20);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn large_requests_under_way_are_refused_beyond_a_bound_and_small_ones_are_not() {
     let options = GatewayOptions { long_lived: true, call_timeout: Duration::from_secs(120), ..patient() };
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], options);
@@ -352,7 +352,7 @@ async fn large_requests_under_way_are_refused_beyond_a_bound_and_small_ones_are_
     assert!(text(&client.next().await["result"]).len() > 15 << 20);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_sends_nothing_but_garbage_is_let_go() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;
@@ -372,7 +372,7 @@ async fn a_client_that_sends_nothing_but_garbage_is_let_go() {
     assert!((1..=101).contains(&refusals), "{refusals}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_is_not_read_from_for_ever() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;

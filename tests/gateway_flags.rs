@@ -41,9 +41,12 @@ use gateway::{Gateway, Setup};
 /// A gateway over the embedded sample server, which needs no engine.
 async fn sample(setup: &Setup, more: &[&str]) -> Gateway {
     let mut command = setup.command();
-    command.args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample"]).args(more);
+    command.args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample"]).args(PATIENTLY).args(more);
     Gateway::connect(command).await
 }
+
+/// Where how long a server takes to start is not what is looked at.
+const PATIENTLY: [&str; 2] = ["--max-server-startup-timeout", "90"];
 
 async fn greet(gateway: &Gateway, name: &str) -> Value {
     gateway.call("greet", json!({ "name": name })).await.unwrap()
@@ -116,7 +119,8 @@ async fn a_call_whose_interceptor_fails_is_refused_with_the_reason() {
         ("before:http:127.0.0.1:1/closed", "interceptor 1 (`before:http`) gave no usable answer: it cannot be reached"),
         ("before:exec:sleep 100", "it did not answer within 2 s"),
     ] {
-        let gateway = sample(&setup, &["--interceptor", interceptor, "--call-timeout", "2"]).await;
+        let timeout = if reason.contains("within 2 s") { "2" } else { "60" };
+        let gateway = sample(&setup, &["--interceptor", interceptor, "--call-timeout", timeout]).await;
         let error = refused(&gateway, "Ada").await;
         assert!(error.starts_with("refused: ") && error.contains(reason), "{interceptor}: {error}");
         assert!(gateway.close().await.success());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_log_level_of_a_client_reaches_the_server_before_the_call() {
     let (gateway, servers) = gateway(&[("a", Behaviour::Good)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;
@@ -15,7 +15,7 @@ async fn the_log_level_of_a_client_reaches_the_server_before_the_call() {
     assert!(place("logging/setLevel") < place("tools/call"), "{received:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn log_messages_of_a_server_reach_the_client_that_called() {
     let log = br#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"working"}}
 {"jsonrpc":"2.0","id":<id>,"result":{"content":[{"type":"text","text":"done"}]}}
@@ -29,7 +29,7 @@ async fn log_messages_of_a_server_reach_the_client_that_called() {
     assert_eq!(text(&client.next().await["result"]), "done");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn elicitation_and_roots_are_relayed_to_a_client_that_can() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good)], quick());
     let mut able = RawClient::connect(&gateway, json!({"elicitation": {}, "roots": {"listChanged": true}})).await;
@@ -54,7 +54,7 @@ async fn elicitation_and_roots_are_relayed_to_a_client_that_can() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn completion_goes_to_the_server_that_has_the_prompt_or_the_template() {
     let (gateway, _) = gateway(&[("a", Behaviour::Good), ("b", Behaviour::Good)], quick());
     let client = Client::to_gateway(&gateway).await.unwrap();
@@ -72,7 +72,7 @@ async fn completion_goes_to_the_server_that_has_the_prompt_or_the_template() {
     assert!(error.contains("prompt `none` is not known to the gateway"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_kept_server_that_changes_its_lists_is_asked_again_and_clients_are_told() {
     let options = GatewayOptions { long_lived: true, ..GatewayOptions::default() };
     let (gateway, _) = gateway(&[("a", Behaviour::Grows)], options);
@@ -94,7 +94,7 @@ async fn a_kept_server_that_changes_its_lists_is_asked_again_and_clients_are_tol
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_subscriber_of_the_stateless_revision_is_told_what_it_asked_for() {
     let told = Arc::new(Notify::new());
     let (gateway, _) = gateway(&[("late", Behaviour::Late(Arc::clone(&told)))], quick());
@@ -118,7 +118,7 @@ async fn a_subscriber_of_the_stateless_revision_is_told_what_it_asked_for() {
     assert_eq!(listed["result"]["tools"].as_array().map(Vec::len), Some(6), "{listed}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn cancelling_while_a_server_is_provisioned_gives_that_up() {
     let (gateway, servers) = gateway(&[("a", Behaviour::StartsOnce)], quick());
     let mut client = RawClient::connect(&gateway, json!({})).await;

@@ -53,7 +53,7 @@ pub(crate) fn near(elsewhere: Elsewhere) -> Gateway {
 pub(crate) fn near_at(elsewhere: Elsewhere, remote_hosts: Arc<RemoteHosts>) -> Gateway {
     let entry: Entry = serde_json::from_value(json!({"type": "remote", "remote": {"url": "https://x/mcp"}})).unwrap();
     let options =
-        GatewayOptions { startup_timeout: Duration::from_secs(10), remote_hosts, ..GatewayOptions::default() };
+        GatewayOptions { startup_timeout: Duration::from_secs(120), remote_hosts, ..GatewayOptions::default() };
     Gateway::start(vec![definition("far", entry)], Arc::new(elsewhere), options)
 }
 

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
+use docker_mcp::gateway::ServerStatus;
 use docker_mcp::provision::RemoteTransport;
 use provisioning_core::policy::DeniedAddresses;
 use tokio::sync::mpsc;
@@ -25,6 +26,8 @@ enum Script {
     Resumed,
     /// By forgetting the session of the first call.
     Forgetful,
+    /// At the third try: the first connection is dropped, and the first request answered with 503.
+    Late,
 }
 
 /// What a scripted server saw: method, path, headers and body.
@@ -85,11 +88,13 @@ async fn serve(script: Script) -> (String, Seen) {
                     let stream = format!("id: {}\nretry: 10\ndata:\n\n", message["id"]);
                     answer(StatusCode::OK, "text/event-stream; charset=utf-8", Body::from(stream))
                 }
+                Script::Late if number == 1 => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", Body::empty()),
+                Script::Late if is_stream => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", Body::empty()),
                 Script::Forgetful if is_stream => answer(StatusCode::NOT_FOUND, "text/plain", Body::empty()),
                 Script::Forgetful if message["method"] == "tools/call" && headers["mcp-session-id"] == "2" => {
                     answer(StatusCode::NOT_FOUND, "text/plain", Body::from("no such session"))
                 }
-                Script::Resumed | Script::Forgetful => match reply(&message) {
+                Script::Resumed | Script::Forgetful | Script::Late => match reply(&message) {
                     Some(reply) => {
                         let mut answer = answer(StatusCode::OK, "application/json", Body::from(reply.to_string()));
                         if message["method"] == "initialize" {
@@ -104,7 +109,12 @@ async fn serve(script: Script) -> (String, Seen) {
             }
         }
     };
-    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handler)).await });
+    tokio::spawn(async move {
+        if script == Script::Late {
+            drop(listener.accept().await);
+        }
+        axum::serve(listener, Router::new().fallback(handler)).await
+    });
     (format!("http://{address}/entry"), seen)
 }
 
@@ -188,6 +198,17 @@ async fn a_session_that_the_server_forgot_fails_one_call_and_the_next_has_a_new_
     assert_eq!(text(&call(&client, "greet").await.unwrap()), "hello");
     let sessions = seen.lock().unwrap().iter().filter(|(_, _, _, body)| body["method"] == "initialize").count();
     assert_eq!(sessions, 3, "discovery, the forgotten one, and the new one");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_at_the_start_is_there_once_it_is_back() {
+    let (url, seen) = serve(Script::Late).await;
+    let near = near(scripted(url, RemoteTransport::StreamableHttp));
+    let client = Client::to_gateway(&near).await.unwrap();
+    until("it is found", || matches!(near.status().pop(), Some((_, ServerStatus::Ready { .. })))).await;
+    assert_eq!(names(&client.list_tools().await.unwrap()), ["greet", "break"]);
+    assert_eq!(text(&call(&client, "greet").await.unwrap()), "hello");
+    assert_eq!(seen.lock().unwrap()[1].3["method"], "initialize", "the first one was refused");
 }
 
 #[tokio::test]

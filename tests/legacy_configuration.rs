@@ -154,7 +154,8 @@ async fn a_gateway_without_files_takes_them_over_once() {
     let policy = home.path().join("policy.yaml");
     let list = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_docker-mcp"));
-        command.args(["tools", "ls", "--catalog", "builtin:sample", "--policy"]).arg(&policy);
+        command.args(["tools", "ls", "--catalog", "builtin:sample", "--max-server-startup-timeout", "90"]);
+        command.arg("--policy").arg(&policy);
         command.current_dir(home.path()).env_clear();
         command.env("HOME", home.path()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
         command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")).stdin(Stdio::null());

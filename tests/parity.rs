@@ -130,7 +130,9 @@ async fn tools_give_the_same_bytes_and_exit_codes() {
         "pwd; id -u; id -g; umask",
         "[ -d /proc/1 ] && echo 'there is an init'; [ $$ -ne 1 ] && echo 'and it is not me'",
         // What a tool left behind, and nobody waits for, is gone when it has ended: the init waits for it.
-        "(sh -c 'sleep 0.2 & echo $! >/tmp/left' &); sleep 0.6; [ -d /proc/$(cat /tmp/left) ] || echo gone",
+        "mkdir -p /tmp; (sh -c 'sleep 0.2 & echo $! >/tmp/left' &); n=0; until [ -s /tmp/left ]; do sleep 0.1; done; \
+         while [ -d /proc/$(cat /tmp/left) ] && [ $n -lt 300 ]; do n=$((n + 1)); sleep 0.1; done; \
+         [ -d /proc/$(cat /tmp/left) ] || echo gone",
         "printf %s \"$PATH\"",
     ];
     for script in scripts {

@@ -328,7 +328,9 @@ fn no_file_loosens_another_and_a_broken_one_stops_every_command() {
     {
         assert!(shown.contains(text), "`{text}` is missing in {shown}");
     }
-    let call = place.run("tools call calculate expression=6*7 --catalog catalog.yaml --servers sample");
+    let call = place.run(
+        "tools call calculate expression=6*7 --catalog catalog.yaml --servers sample --max-server-startup-timeout 90",
+    );
     assert_eq!(stdout(&call), "42\n", "{}", stderr(&call));
     let call = place.run("tools call calculate expression=6*7 --catalog catalog.yaml --servers sample --policy third.yaml --policy organisation.yaml");
     assert!(!call.status.success() && stdout(&call).is_empty(), "{}", stderr(&call));
@@ -562,7 +564,7 @@ fn a_component_cannot_tell_a_plan_from_an_engine() {
         text[at..].lines().next().unwrap().to_owned()
     };
     let planned = observations(&stdout(&place.run(&format!("provisioner plan observe {inputs}"))));
-    let mut real = place.command(&format!("tools ls --servers observe {inputs} --max-server-startup-timeout 60"));
+    let mut real = place.command(&format!("tools ls --servers observe {inputs} --max-server-startup-timeout 300"));
     let real = observations(&stderr(&real.env_remove("DOCKER_HOST").output().unwrap()));
     for (planned, real) in planned.split(" | ").zip(real.split(" | ")) {
         assert_eq!(planned, real);

@@ -227,7 +227,7 @@ fn a_component_is_installed_with_consent_and_runs_with_what_it_was_granted() {
     assert!(mine["from"].as_str().unwrap().ends_with("/docker.wasm"), "{mine}");
     assert!(place.prints("provisioner ls", 0).contains("agreed to by ada at 20"));
 
-    let call = "tools call calculate expression=6*7 --catalog builtin:sample --servers sample --provisioner mine";
+    let call = "tools call calculate expression=6*7 --catalog builtin:sample --servers sample --provisioner mine --max-server-startup-timeout 90";
     assert_eq!(place.prints(call, 0), "42\n");
     // It is the content that counts, not the file it came from.
     std::fs::remove_file(place.path("docker.wasm")).unwrap();
@@ -250,7 +250,7 @@ fn what_was_changed_after_it_was_agreed_to_does_not_run_until_it_is_agreed_to_ag
 
     let content = place.store("sha256").join(format!("{}.wasm", digest(builtin::DOCKER)));
     std::fs::copy(place.path("hostile.wasm"), &content).unwrap();
-    let run = "tools ls --catalog builtin:sample --servers sample --provisioner mine";
+    let run = "tools ls --catalog builtin:sample --servers sample --provisioner mine --max-server-startup-timeout 90";
     let line = place.fails(run);
     assert!(line.contains("is not what was agreed to") && line.contains("install it again"), "{line}");
     assert!(place.fails("provisioner inspect mine").contains("was changed after it was installed"));

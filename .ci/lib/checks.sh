@@ -56,7 +56,7 @@ check_tests() {
         return 1
     fi
     echo "from README.md: $command"
-    limit 3300 bash -euo pipefail -c "$command"
+    limit 4200 bash -euo pipefail -c "$command"
 }
 
 # readme_command NAME: the code block that follows the comment `<!-- ci:NAME -->`.

@@ -79,7 +79,7 @@ remember_leftovers() { gateway_objects | sort >"$logs/objects-before"; }
 
 # Every test cleans up after itself; here is where it shows. What was there before the run is not counted.
 no_leftovers() {
-    local deadline=$((SECONDS + 15)) left
+    local deadline=$((SECONDS + 60)) left
     while true; do
         gateway_objects | sort >"$logs/objects-after"
         left=$(join -v 2 -1 2 -2 2 <(sort -k 2,2 "$logs/objects-before") <(sort -k 2,2 "$logs/objects-after"))

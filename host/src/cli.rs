@@ -40,7 +40,8 @@ use crate::catalog::user_files::UserFiles;
 /// A gateway for MCP servers. Servers run in containers, or embedded as WebAssembly; the logic that deploys them runs
 /// in a sandbox and reaches only what it is granted.
 #[derive(Debug, Parser)]
-#[command(name = "docker-mcp", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+// A flag that is given again replaces what was given before, as with the existing plugin: scripts add to others' commands.
+#[command(name = "docker-mcp", version, arg_required_else_help = true, args_override_self = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

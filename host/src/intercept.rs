@@ -242,7 +242,7 @@ mod tests {
             progress: Arc::new(Quiet),
         };
         let specification = format!("before:exec:echo ran >> {}/marks", place.path().display()).parse().unwrap();
-        let interceptor = Interceptor::new(specification, Arc::new(containers), Duration::from_secs(20));
+        let interceptor = Interceptor::new(specification, Arc::new(containers), Duration::from_secs(60));
         let marks = || std::fs::read_to_string(place.path().join("marks")).unwrap_or_default().lines().count();
         interceptor.run(Vec::new()).await.unwrap();
         assert_eq!(marks(), 1);
@@ -255,7 +255,7 @@ mod tests {
                 }
             }
         };
-        let refused = tokio::time::timeout(Duration::from_secs(20), refusal).await.unwrap();
+        let refused = tokio::time::timeout(Duration::from_secs(60), refusal).await.unwrap();
         assert!(refused.contains("a policy requires the audit log"), "{refused}");
         let before = marks();
         interceptor.run(Vec::new()).await.unwrap_err();

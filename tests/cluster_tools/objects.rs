@@ -219,7 +219,16 @@ async fn the_printed_role_lets_the_gateway_work_and_not_read_secrets() {
     let gateway = KubernetesRuntime::on(connection, settings, store, reaper.clone(), "role".to_owned());
     let read = ["mcp-gateway-config", "mcp-gateway-secrets-keys"].map(str::to_owned).to_vec();
     let wanted = Wanted { configurations: read, ..Wanted::everything() };
-    assert_eq!(gateway.check_permissions(&wanted).await.unwrap().missing, []);
+    // The API server hears of the binding a little later.
+    let began = std::time::Instant::now();
+    loop {
+        let missing = gateway.check_permissions(&wanted).await.unwrap().missing;
+        if missing.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{missing:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // The pod gets what its gateway may not read.
     let key =
         Segment::ClusterKey { kind: ObjectKind::Secret, object: "mcp-gateway-secrets".to_owned(), key: "k".to_owned() };

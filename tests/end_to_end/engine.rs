@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use futures::TryStreamExt;
 
 /// How long the gateway may take to remove what it no longer needs.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An engine that answers and has the test images.
 pub(crate) struct Engine {
@@ -76,10 +76,18 @@ impl Engine {
         self.docker.remove_container(id, Some(options)).await.unwrap();
     }
 
-    /// Removes a named volume.
+    /// Removes a named volume. The engine no longer lists a container a moment before it lets its volumes go.
     #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
     pub(crate) async fn remove_volume(&self, name: &str) {
-        self.docker.remove_volume(name, None::<RemoveVolumeOptions>).await.unwrap();
+        let start = Instant::now();
+        loop {
+            match self.docker.remove_volume(name, None::<RemoveVolumeOptions>).await {
+                Err(Error::DockerResponseServerError { status_code: 409, .. }) if start.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other.unwrap(),
+            }
+        }
     }
 
     /// Waits until a server has this many containers.

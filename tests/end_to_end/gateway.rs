@@ -15,8 +15,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-/// How long anything may take before the test gives up. Generous: an unoptimised build on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before the test gives up. Longer than whatever the gateway itself is told to wait for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// How long servers may take to start, where a test says nothing else: an unoptimised build on a busy machine.
+const STARTUP: &str = "--max-server-startup-timeout=90";
 
 /// The entry of a server with the tool `greet`, which goes on for minutes after its standard input has ended. What a
 /// killed gateway leaves of it does not go away by itself, as it does with servers that behave.
@@ -94,10 +96,16 @@ impl Setup {
         path
     }
 
-    /// `--catalog … --servers …`.
+    /// `--catalog … --servers …`, and more time to start than there is by default.
     pub(crate) fn selection(&self, servers: &[&str]) -> Vec<String> {
         let names: Vec<String> = servers.iter().map(|server| self.name(server)).collect();
-        vec!["--catalog".to_owned(), self.catalog().display().to_string(), "--servers".to_owned(), names.join(",")]
+        vec![
+            "--catalog".to_owned(),
+            self.catalog().display().to_string(),
+            "--servers".to_owned(),
+            names.join(","),
+            STARTUP.to_owned(),
+        ]
     }
 
     /// The binary, with a home of its own and the compiled components of all tests in one place.

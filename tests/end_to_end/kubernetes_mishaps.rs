@@ -32,14 +32,14 @@ async fn a_server_that_never_answers_is_given_up_in_time_leaves_no_pod_and_holds
     let Some(cluster) = Cluster::find().await else { return };
     let setup = Setup::new();
     setup.add("mute", "image: mcp-test/busybox:1\ncommand: [sleep, '600']");
-    let flags = with(cluster.flags(&setup, HERE, HERE), "--max-server-startup-timeout", "20");
+    let flags = with(cluster.flags(&setup, HERE, HERE), "--max-server-startup-timeout", "60");
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let gateway = setup.gateway(&["mute", "time"], &flags).await;
     let began = Instant::now();
     let tools = gateway.tools().await;
     assert!(tools.iter().any(|tool| tool == "get_current_time"), "{tools:?}");
     gateway.logged(&["did not finish the MCP handshake", &setup.name("mute")]).await;
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(150), "{:?}", began.elapsed());
     cluster.wait_for_pods(0).await;
     assert!(gateway.close().await.success());
     cluster.wait_until_empty().await;

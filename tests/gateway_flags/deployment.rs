@@ -5,8 +5,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::gateway::{Gateway, Setup};
-use crate::{greet, text};
+use crate::gateway::{Gateway, PATIENCE, Setup};
+use crate::{PATIENTLY, greet, text};
 
 #[tokio::test]
 async fn a_server_with_allowed_hosts_is_refused_where_the_network_is_to_be_blocked() {
@@ -18,7 +18,7 @@ async fn a_server_with_allowed_hosts_is_refused_where_the_network_is_to_be_block
     );
     let start = async |more: &[&str]| {
         let mut command = setup.command();
-        command.args(["gateway", "run", "--enable-all-servers", "--catalog"]).arg(&path).args(more);
+        command.args(["gateway", "run", "--enable-all-servers", "--catalog"]).arg(&path).args(PATIENTLY).args(more);
         Gateway::connect(command).await
     };
     let gateway = start(&["--block-network"]).await;
@@ -44,7 +44,14 @@ async fn flags_of_clusters_are_named_as_without_effect() {
     let setup = Setup::new();
     let mut command = setup.command();
     command.args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample"]);
-    command.args(["--namespace", "tools", "--cluster-secret-provider", "cluster", "--cluster-config-name", "a.b"]);
+    command.args(PATIENTLY).args([
+        "--namespace",
+        "tools",
+        "--cluster-secret-provider",
+        "cluster",
+        "--cluster-config-name",
+        "a.b",
+    ]);
     let gateway = Gateway::connect(command).await;
     assert!(text(&greet(&gateway, "Ada").await).contains("Ada"));
     let named = "--namespace, --cluster-secret-provider, --cluster-config-name without effect";
@@ -67,6 +74,7 @@ async fn a_server_of_an_mcp_registry_is_enabled_with_those_of_the_catalog() {
     let setup = Setup::new();
     let mut command = setup.command();
     command.args(["gateway", "run", "--catalog", "builtin:sample", "--servers", "sample", "--mcp-registry", &address]);
+    command.args(PATIENTLY);
     let gateway = Gateway::connect(command).await;
     let tools = gateway.tools().await;
     assert!(tools.contains(&"greet".to_owned()) && tools.contains(&"echo".to_owned()), "{tools:?}");
@@ -127,9 +135,14 @@ async fn a_gateway_in_a_container_reaches_servers_that_run_already() {
     command.args(["-v", &mount(std::path::Path::new(env!("CARGO_BIN_EXE_docker-mcp")), "/docker-mcp")]);
     command.args(["-v", &mount(&catalog, "/catalog.yaml"), "mcp-test/everything:1"]);
     command.args(["gateway", "run", "--static", "--long-lived", "--catalog", "/catalog.yaml", "--servers", &unique]);
-    command.args(["--max-server-startup-timeout", "30"]);
+    command.args(PATIENTLY);
     let gateway = Gateway::connect(command).await;
-    assert!(gateway.tools().await.contains(&"echo".to_owned()), "{}", gateway.log());
+    // Its server may not listen yet; it is tried again then.
+    let started = std::time::Instant::now();
+    while !gateway.tools().await.contains(&"echo".to_owned()) {
+        assert!(started.elapsed() < PATIENCE, "{}", gateway.log());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     assert_eq!(gateway.text("echo", json!({"message": "hello"})).await, "Echo: hello");
     assert!(gateway.close().await.success());
     assert_eq!(

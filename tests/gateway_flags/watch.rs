@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rmcp::ClientHandler;
 use rmcp::service::{NotificationContext, RoleClient, ServiceExt as _};
 
+use crate::PATIENTLY;
 use crate::gateway::{Gateway, PATIENCE, Setup};
 
 /// Counts how often it is told that the list of tools changed.
@@ -37,7 +38,7 @@ async fn servers_follow_their_files_and_a_broken_edit_changes_nothing() {
     let setup = Setup::new();
     let path = setup.file("watched.yaml", &catalog(&["one"]));
     let mut command = setup.command();
-    command.args(["gateway", "run", "--enable-all-servers", "--catalog"]).arg(&path);
+    command.args(["gateway", "run", "--enable-all-servers", "--catalog"]).arg(&path).args(PATIENTLY);
     let gateway = Gateway::connect(command).await;
     let has = async |tool: &str| gateway.tools().await.iter().any(|own| own == tool);
     assert!(has("one__greet").await && !has("two__greet").await);
@@ -66,7 +67,12 @@ async fn a_policy_that_changes_is_warned_about_and_holds_from_the_next_start_on(
     let path = setup.file("watched.yaml", &catalog(&["one"]));
     let policy = setup.file("policy.yaml", "version: 1\n");
     let mut command = setup.command();
-    command.args(["gateway", "run", "--enable-all-servers", "--catalog"]).arg(&path).arg("--policy").arg(&policy);
+    command
+        .args(["gateway", "run", "--enable-all-servers", "--catalog"])
+        .arg(&path)
+        .args(PATIENTLY)
+        .arg("--policy")
+        .arg(&policy);
     let gateway = Gateway::connect(command).await;
     let has = async |tool: &str| gateway.tools().await.iter().any(|own| own == tool);
     assert!(has("one__greet").await);
@@ -89,7 +95,7 @@ async fn clients_are_told_of_changes_and_without_the_flag_there_are_none() {
     let path = setup.file("watched.yaml", &catalog(&["one"]));
     let start = |watch: &str| {
         let mut command = setup.command();
-        command.args(["gateway", "run", "--enable-all-servers", watch, "--catalog"]).arg(&path);
+        command.args(["gateway", "run", "--enable-all-servers", watch, "--catalog"]).arg(&path).args(PATIENTLY);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let streams = (child.stdout.take().unwrap(), child.stdin.take().unwrap());

@@ -351,7 +351,7 @@ pub(crate) async fn a_stubborn_server_is_removed_soon(subject: &Subject) {
     let began = std::time::Instant::now();
     drop(running);
     subject.expect_nothing_left().await;
-    assert!(began.elapsed() < Duration::from_secs(30), "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(90), "it took {:?}", began.elapsed());
 }
 
 /// A server whose lease is gone has no more output.

@@ -1,7 +1,6 @@
 //! One secret in every kind of source, each with a text of its own, for the built binary and for code in this process.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,10 +126,11 @@ impl Sources {
     }
 }
 
-/// Writes an executable file, under its name only once it is complete.
+/// Makes an executable file. A copy by another process: what this one has open for writing, another thread's child may
+/// have for a moment too, and nothing that is open for writing can be run.
 pub(crate) fn write_program(path: &Path, content: &str) {
-    let staged = path.with_extension("staged");
-    std::fs::write(&staged, content).unwrap();
-    std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o700)).unwrap();
-    std::fs::rename(&staged, path).unwrap();
+    let text = path.with_extension("text");
+    std::fs::write(&text, content).unwrap();
+    let made = std::process::Command::new("install").args(["-m", "700"]).args([&text, path]).status().unwrap();
+    assert!(made.success(), "{made}");
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use self::arguments::Transport;
 pub(super) use self::arguments::{Arguments, EXAMPLES};
 use super::assemble::{self, Assembled, Mode, Observers, assemble_observed};
-use super::{Status, plan, progress};
+use super::{Status, plan, progress, sources};
 use crate::capability::container_runtime::routed::is_embedded;
 use crate::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
 use crate::intercept::Interceptor;
@@ -54,6 +54,9 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
         false => None,
     };
     let mode = Mode::Real(progress::on_stderr());
+    // As they are before they are read.
+    let policies = assemble::policy_sources(&arguments.servers.policy, assemble::home().as_deref()).files();
+    let policies = sources::versions(policies);
     let observers = Observers { screen: screen.clone(), ..Observers::default() };
     let mut assembled = assemble_observed(&arguments.servers, mode, Reaper::new(), observers).await?;
     check_signatures(&arguments, &assembled)?;
@@ -68,7 +71,6 @@ pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     let gateway = Gateway::start(assembled.loaded.servers.clone(), provision, options);
     if arguments.watches() {
         let provisioner = Arc::clone(&assembled.provisioner);
-        let policies = assemble::policy_sources(&arguments.servers.policy, assemble::home().as_deref()).files();
         let (sources, first) = (assembled.sources.clone(), assembled.loaded.clone());
         let watching = watch::watch(sources, policies, gateway.clone(), provisioner, first);
         let signals = signals.clone();

@@ -1,7 +1,9 @@
 //! What files and flags say about the enabled servers, in a form that can be read again while the gateway runs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::Map;
 
@@ -23,6 +25,28 @@ pub(crate) struct Loaded {
     pub(crate) servers: Vec<ServerDefinition>,
     /// With what each is deployed.
     pub(crate) settings: Vec<ServerSettings>,
+    /// What the files were like just before they were read.
+    pub(crate) seen: Seen,
+}
+
+/// What tells one version of a file from the next; none if it is not there.
+pub(crate) type Version = Option<(Option<SystemTime>, u64, u64)>;
+
+/// Files and what they are like.
+pub(crate) type Seen = BTreeMap<PathBuf, Version>;
+
+/// What files are like now.
+pub(crate) fn versions(files: impl IntoIterator<Item = PathBuf>) -> Seen {
+    files.into_iter().map(|file| (version(&file), file)).map(|(version, file)| (file, version)).collect()
+}
+
+fn version(file: &Path) -> Version {
+    let metadata = std::fs::metadata(file).ok()?;
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Some((metadata.modified().ok(), metadata.len(), inode))
 }
 
 /// The files, and what else is needed to read them.
@@ -46,6 +70,8 @@ impl Sources {
     /// If one cannot be used, a server is unknown, or nothing is enabled.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         let Self { options, own, secrets, config_is_elsewhere, cluster, fetched } = self;
+        // In this order: what changes while it is read has changed since.
+        let seen = versions(self.files());
         let entries = servers::enabled(options, own, fetched)?;
         let config = match *config_is_elsewhere {
             true => Map::new(),
@@ -76,7 +102,7 @@ impl Sources {
                 refused: refusal(&server.entry, own.fault, rule),
             }
         });
-        Ok(Loaded { settings: settings.collect(), servers })
+        Ok(Loaded { settings: settings.collect(), servers, seen })
     }
 
     /// The files, whether they are there or not.

@@ -83,6 +83,9 @@ pub(crate) enum Closed {
     /// The transport failed.
     #[error("{0}")]
     Transport(String),
+    /// A remote server is not there now. Nothing says that it will not be.
+    #[error("{0}")]
+    Away(String),
     /// This side closed it.
     #[error("the connection was closed")]
     Dropped,

@@ -8,13 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Closed;
 use super::ephemeral;
 use super::inventory::{Inventory, Offer, Status};
 use super::servers::Server;
 use super::upstream::{Introduction, Opening, Upstream, UpstreamError};
 use crate::provision::ProvisionError;
 
-/// How soon a server is tried again that could not be discovered because what would run it is away.
+/// How soon a server is tried again that could not be discovered because it, or what would run it, is away.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between such attempts, which each take twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -25,8 +26,8 @@ const MAX_ITEMS: usize = 2_000;
 /// How much text the items of one list may be together.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Discovers one server and records the outcome. While what would run it is away, it is tried again, less and less often,
-/// until the server is no longer one of the gateway's.
+/// Discovers one server and records the outcome. While it, or what would run it, is away, it is tried again, less and less
+/// often, until the server is no longer one of the gateway's.
 pub(crate) async fn discover(opening: &Opening<'_>, definition: &Server, index: usize, inventory: &Inventory) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -62,9 +63,13 @@ pub(crate) async fn discover(opening: &Opening<'_>, definition: &Server, index: 
     }
 }
 
-/// Whether the server is not to blame, but an engine, a cluster or a store that is away.
+/// Whether what would run the server is away, an engine, a cluster or a store, or a remote server itself.
 fn is_away(error: &UpstreamError) -> bool {
-    matches!(error, UpstreamError::Provision { source: ProvisionError::Unavailable(_), .. })
+    matches!(
+        error,
+        UpstreamError::Provision { source: ProvisionError::Unavailable(_), .. }
+            | UpstreamError::Broken { reason: Closed::Away(_), .. }
+    )
 }
 
 async fn offer(opening: &Opening<'_>, definition: &Server, cancel: &CancellationToken) -> Result<Offer, UpstreamError> {

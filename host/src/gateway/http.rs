@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http_body_util::{BodyExt as _, Limited};
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -28,12 +29,15 @@ use self::doors::Doors;
 use self::rooms::Rooms;
 use self::sessions::Sessions;
 use super::front::Front;
-use super::room::Exchange;
+use super::room::{Exchange, Place};
 use super::{Gateway, GatewayError};
 use crate::secrets::SecretText;
 
 /// The largest request body.
 const MAX_BODY: usize = 4 << 20;
+/// How much of the body of a request that is refused is read, and for how long.
+const MAX_SKIPPED: usize = 64 << 20;
+const SKIPPING: Duration = Duration::from_secs(5);
 /// How long connections may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 /// Browser pages that may call: those served from this machine.
@@ -163,35 +167,64 @@ struct Gate {
     rooms: Rooms,
 }
 
-async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
-    let principal = match gate.token {
-        None => "anonymous",
-        Some(expected) => match bearer(&request).map(digest) {
-            Some(given) if is_same(&given, &expected) => "bearer",
-            _ => return refuse(),
-        },
-    };
-    let Some(mut place) = gate.rooms.place(&request) else { return rooms::turn_away() };
-    if place.is_taken() {
-        let (parts, body) = request.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+impl Gate {
+    /// Who sends a request, and the room that it takes. The body of a large one is read.
+    ///
+    /// # Errors
+    /// What the client gets.
+    async fn judge(&self, request: &mut Request) -> Result<(Principal, Place), Box<Response>> {
+        let principal = match self.token {
+            None => "anonymous",
+            Some(expected) => match bearer(request).map(digest) {
+                Some(given) if is_same(&given, &expected) => "bearer",
+                _ => return Err(Box::new(refuse())),
+            },
+        };
+        let too_large = || {
             let text = format!("the body is larger than {} MiB, or broke off\n", MAX_BODY >> 20);
-            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+            Box::new((StatusCode::PAYLOAD_TOO_LARGE, text).into_response())
         };
-        request = Request::from_parts(parts, Body::empty());
-        place = match gate.rooms.weighed(&request, &body, place) {
-            Ok(place) => place,
-            Err(response) => return *response,
-        };
-        *request.body_mut() = Body::from(body);
+        if request.body().size_hint().lower() > MAX_BODY as u64 {
+            return Err(too_large());
+        }
+        let mut place = self.rooms.place(request).ok_or_else(|| Box::new(rooms::turn_away()))?;
+        if place.is_taken() {
+            let body = Limited::new(request.body_mut(), MAX_BODY).collect().await.map_err(|_| too_large())?;
+            let body = body.to_bytes();
+            place = self.rooms.weighed(request, &body, place)?;
+            *request.body_mut() = Body::from(body);
+        }
+        Ok((Principal(principal), place))
     }
+}
+
+async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    let (principal, place) = match gate.judge(&mut request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            skip_body(request).await;
+            return *refusal;
+        }
+    };
     let exchange = Arc::new(Exchange::new(place));
-    request.extensions_mut().insert(Principal(principal));
+    request.extensions_mut().insert(principal);
     request.extensions_mut().insert(Arc::clone(&exchange));
     // The stream of a session's answer holds it by itself.
     let has_session = request.headers().contains_key(rooms::SESSION);
     let response = next.run(request).await;
     if has_session { response } else { rooms::hold(response, exchange) }
+}
+
+/// Reads what is left of the body of a request that is refused, within bounds. The answer to a client that is still sending
+/// would often be lost: what is not read when the connection closes resets it.
+async fn skip_body(request: Request) {
+    // It sends no body unless it is told to go on, which reading would do.
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let mut rest = Limited::new(request.into_body(), MAX_SKIPPED);
+    let skip = async { while let Some(Ok(_)) = rest.frame().await {} };
+    let _ = tokio::time::timeout(SKIPPING, skip).await;
 }
 
 fn refuse() -> Response {

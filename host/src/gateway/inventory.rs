@@ -181,7 +181,8 @@ impl Inventory {
 
     /// Records how the discovery of a server ended, or what it offers now.
     pub(crate) fn record(&self, server: usize, status: Status) {
-        let is_late = Instant::now() > self.deadline || self.first.get().is_some_and(|first| server >= *first);
+        // At the deadline itself lists may have been given out.
+        let is_late = Instant::now() >= self.deadline || self.first.get().is_some_and(|first| server >= *first);
         self.state.send_modify(|snapshot| {
             let mut next = Snapshot { status: snapshot.status.clone(), late: snapshot.late, ..Snapshot::default() };
             if matches!(snapshot.status.get(server), None | Some(Status::Retired)) {

@@ -10,7 +10,7 @@ check() {
     trap clean_check EXIT
     for job in "$namespace" "$namespace-restricted"; do
         kubectl create namespace "$job" >/dev/null
-        await 30 'the namespace has an account' kubectl --namespace "$job" get serviceaccount default
+        await 90 'the namespace has an account' kubectl --namespace "$job" get serviceaccount default
     done
     # What several of them ask.
     pod web Ready '' 'ports: [{name: http, containerPort: 8080}],' httpd -f -p 8080
@@ -59,7 +59,7 @@ clean_check() {
 
 k() { kubectl --namespace "$namespace" "$@"; }
 
-await_object() { await 30 "$1 is there" k get "$1"; }
+await_object() { await 90 "$1 is there" k get "$1"; }
 
 # pod NAME PHASE FIELDS [CONTAINER-FIELDS] COMMAND...: a pod of one container, and the wait for a phase or `Ready`. The
 # fields are of YAML's flow style.
@@ -79,8 +79,8 @@ spec: {terminationGracePeriodSeconds: 0, dnsPolicy: Default, restartPolicy: Neve
   containers: [{name: main, image: "$image", $container command: $command}]}
 YAML
     case $phase in
-        Ready) k wait --for=condition=Ready "pod/$name" --timeout=30s >/dev/null ;;
-        *) k wait --for="jsonpath={.status.phase}=$phase" "pod/$name" --timeout=30s >/dev/null ;;
+        Ready) k wait --for=condition=Ready "pod/$name" --timeout=120s >/dev/null ;;
+        *) k wait --for="jsonpath={.status.phase}=$phase" "pod/$name" --timeout=120s >/dev/null ;;
     esac
 }
 
@@ -202,13 +202,25 @@ check_policies() {
 # reaches POD ANSWERS TARGET...: true if a new pod of this name gets these answers from the targets, each an address
 # and a port.
 reaches() {
-    local name=$1 expected=$2 answers
+    local name=$1 expected=$2 answers index
     shift 2
+    local -a wanted tries=()
+    read -ra wanted <<<"$expected"
+    for ((index = 0; index < ${#wanted[@]}; index++)); do tries+=("${wanted[index]} $1"); shift; done
+    # What forwards connections hears of a service a little later; what is to be cut off is tried once.
     # shellcheck disable=SC2016 # expanded in the pod
-    pod "$name" Succeeded '' '' sh -c 'for to in "$@"; do nc -w 1 $to </dev/null 2>/dev/null && echo yes || echo no; done' sh "$@"
+    pod "$name" Succeeded '' '' sh -c 'for try in "$@"; do
+        answer=no left=10
+        until nc -w 1 ${try#* } </dev/null 2>/dev/null && answer=yes; do
+            left=$((left - 1))
+            [ "${try%% *}" = yes ] && [ "$left" -gt 0 ] || break
+            sleep 1
+        done
+        echo $answer
+    done' sh "${tries[@]}"
     answers=$(k logs "$name" | paste -sd ' ')
     if [[ $answers != "$expected" ]]; then
-        say "pod $name gets $answers from $*, where $expected is right"
+        say "pod $name gets $answers from ${tries[*]}, where $expected is right"
         return 1
     fi
 }
@@ -241,7 +253,7 @@ auth: {htpasswd: {realm: check, path: $work/htpasswd}}
 YAML
     docker-registry serve "$work/registry.yaml" >"$work/registry.log" 2>&1 &
     echo "$!" >"$work/registry.pid"
-    await 10 'the registry answers' curl --silent --fail --user "$user" "http://127.0.0.1:$port/v2/"
+    await 60 'the registry answers' curl --silent --fail --user "$user" "http://127.0.0.1:$port/v2/"
     reference=127.0.0.1:$port/check:1
     printf '{"auths": {"127.0.0.1:%s": {"auth": "%s"}}}' "$port" "$(printf %s "$user" | base64)" >"$work/config.json"
     docker tag mcp-test/busybox:1 "$reference"
@@ -250,6 +262,6 @@ YAML
     k create secret generic pull --type kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson="$work/config.json" >/dev/null
     pod pulled Succeeded 'imagePullSecrets: [{name: pull}],' 'imagePullPolicy: Always,' --image "$reference" true
     pod refused Pending '' 'imagePullPolicy: Always,' --image "$reference" true
-    k wait --for='jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull' pod/refused --timeout=30s >/dev/null
+    k wait --for='jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull' pod/refused --timeout=120s >/dev/null
     in_containerd images rm "$reference" >/dev/null
 }

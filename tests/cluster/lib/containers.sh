@@ -42,7 +42,7 @@ conf_dir = "$state/cni/net.d"
 config_path = "$state/registries"
 TOML
     launch containerd containerd --config "$state/containerd.toml"
-    await 30 'containerd answers' in_containerd version
+    await 120 'containerd answers' in_containerd version
     import_pause
 }
 

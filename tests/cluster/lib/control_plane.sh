@@ -46,7 +46,7 @@ start_api_server() {
         --service-cluster-ip-range "$service_range" \
         --kubelet-certificate-authority "$pki/ca.crt" --kubelet-preferred-address-types InternalIP \
         --kubelet-client-certificate "$pki/api-server-to-node.crt" --kubelet-client-key "$pki/api-server-to-node.key"
-    await 90 'the API server is ready' kubectl get --raw /readyz
+    await 180 'the API server is ready' kubectl get --raw /readyz
 }
 
 start_controllers() {

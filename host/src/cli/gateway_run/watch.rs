@@ -3,47 +3,43 @@
 mod bell;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use self::bell::Bell;
-use crate::cli::sources::{Loaded, Sources};
+use crate::cli::sources::{Loaded, Seen, Sources, versions};
 use crate::gateway::Gateway;
 use crate::provision::sandboxed::SandboxedProvisioner;
 
 /// How long files must stay as they are before they are read: editors write in steps.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// What tells one version of a file from the next; none if it is not there.
-type Version = Option<(Option<SystemTime>, u64, u64)>;
-
-/// Files and what they are like now.
-type Seen = BTreeMap<PathBuf, Version>;
-
 /// Follows the sources for ever.
 ///
-/// Policies are read at start, and `policies` are the files of which it is only said that they changed: what runs was
-/// judged by what they were, and a gateway that began under one must not go on under another without anybody's doing.
+/// Policies are read at start, and `policies` are the files of which it is only said that they changed since they were like
+/// that: what runs was judged by what they were, and a gateway that began under one must not go on under another without
+/// anybody's doing.
 pub(super) async fn watch(
     sources: Sources,
-    policies: Vec<PathBuf>,
+    policies: Seen,
     gateway: Gateway,
     provisioner: Arc<SandboxedProvisioner>,
     first: Loaded,
 ) {
     let mut configuration = configurations(&first);
-    let mut bell = Bell::new();
-    let mut seen;
-    let look = async |bell| look(bell, &sources, &policies).await;
-    (bell, seen) = look(bell).await;
+    let rules: Vec<PathBuf> = policies.keys().cloned().collect();
+    // What changed since it was read, and before it is followed, is noticed at the first look.
+    let mut seen = first.seen;
+    seen.extend(policies);
+    let look = async |bell| look(bell, &sources, &rules).await;
+    let (mut bell, mut now) = look(Bell::new()).await;
     loop {
-        bell.rings().await;
-        let mut now;
-        (bell, now) = look(bell).await;
         if now == seen {
+            bell.rings().await;
+            (bell, now) = look(bell).await;
             continue;
         }
         loop {
@@ -57,16 +53,16 @@ pub(super) async fn watch(
         }
         let is_same = |file: &&PathBuf| now.get(*file) == seen.get(*file);
         let changed: BTreeSet<&PathBuf> = now.keys().chain(seen.keys()).filter(|file| !is_same(file)).collect();
-        let (rules, changed): (Vec<&PathBuf>, Vec<&PathBuf>) =
-            changed.into_iter().partition(|file| policies.contains(file));
-        for file in rules {
+        let (policies, changed): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            changed.into_iter().partition(|file| rules.contains(file));
+        for file in policies {
             tracing::warn!(
                 "policy `{}` changed; this gateway goes on with what it read at its start; restart it to use the change",
                 file.display()
             );
         }
         let changed: Vec<String> = changed.into_iter().map(|file| file.display().to_string()).collect();
-        seen = now;
+        seen.clone_from(&now);
         if changed.is_empty() {
             continue;
         }
@@ -107,19 +103,8 @@ async fn look(bell: Bell, sources: &Sources, policies: &[PathBuf]) -> (Bell, See
         let files = [sources.files(), policies].concat();
         // In this order: what changes after it was looked at rings.
         bell.follow(&files);
-        let seen =
-            files.into_iter().map(|file| (version(&file), file)).map(|(version, file)| (file, version)).collect();
-        (bell, seen)
+        (bell, versions(files))
     };
     // Without a bell after a panic, which nothing in it should cause, files are still looked at.
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| (Bell::new(), Seen::new()))
-}
-
-fn version(file: &Path) -> Version {
-    let metadata = std::fs::metadata(file).ok()?;
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let inode = 0;
-    Some((metadata.modified().ok(), metadata.len(), inode))
 }

@@ -16,6 +16,7 @@ use provisioning_core::policy::{Decision, DeniedAddresses};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{RequestBuilder, Url};
 
+use super::super::connection::Closed;
 use crate::policy::remote_hosts::{RemoteHosts, is_public};
 use crate::provision::Remote;
 
@@ -97,8 +98,8 @@ impl Http {
     }
 
     /// What an answer that is no success means.
-    pub(super) fn refusal(&self, status: StatusCode) -> String {
-        match status.as_u16() {
+    pub(super) fn refusal(&self, status: StatusCode) -> Closed {
+        Closed::Transport(match status.as_u16() {
             401 | 403 if self.headers.is_empty() => format!(
                 "wants credentials (HTTP {status}); if its documentation has a token for it, send that as a header: \
                  `remote.headers` with a secret in it"
@@ -106,13 +107,15 @@ impl Http {
             401 | 403 => {
                 format!("refuses the credentials (HTTP {status}); check the secrets that its `headers` use")
             }
-            429 | 500.. => "answered that it cannot serve now (HTTP 429 or 5xx); try again later".to_owned(),
+            429 | 500.. => {
+                return Closed::Away("answered that it cannot serve now (HTTP 429 or 5xx); try again later".to_owned());
+            }
             301..=399 => format!(
                 "answered with HTTP {status}: it sends clients to another address, and headers are never sent there; \
                  correct `remote.url`"
             ),
             _ => format!("answered with HTTP {status}; check `remote.url`"),
-        }
+        })
     }
 }
 
@@ -197,20 +200,21 @@ impl fmt::Display for Private {
 impl Error for Private {}
 
 /// Why a request did not get an answer. The address is no part of it: it may hold a secret.
-pub(super) fn unreachable_because(error: &reqwest::Error) -> String {
+pub(super) fn unreachable_because(error: &reqwest::Error) -> Closed {
     if chain(error).any(|cause| cause.is::<Private>()) {
-        return Private.to_string();
+        return Closed::Transport(Private.to_string());
     }
     if let Some(denied) = chain(error).find_map(|cause| cause.downcast_ref::<Denied>()) {
-        return denied.to_string();
+        return Closed::Transport(denied.to_string());
     }
     if let Some(tls) = chain(error).find_map(tls) {
-        return explain_tls(tls);
+        return Closed::Transport(explain_tls(tls));
     }
+    // A network that is not up yet looks like a name that is wrong.
     if error.is_timeout() {
-        return "cannot be reached: no answer in time; check `remote.url` and the network".to_owned();
+        return Closed::Away("cannot be reached: no answer in time; check `remote.url` and the network".to_owned());
     }
-    format!("cannot be reached: {}; check `remote.url` and the network", innermost(error))
+    Closed::Away(format!("cannot be reached: {}; check `remote.url` and the network", innermost(error)))
 }
 
 fn explain_tls(error: &rustls::Error) -> String {

@@ -30,7 +30,7 @@ pub(super) async fn run(http: Http, shared: Arc<Shared>, side: TransportSide) {
     let mut endpoint = None;
     let reason = tokio::select! {
         () = ends.cancelled() => Closed::Dropped,
-        reason = converse(&http, &shared, &mut messages, &mut endpoint) => Closed::Transport(reason),
+        reason = converse(&http, &shared, &mut messages, &mut endpoint) => reason,
     };
     let is_over = reason != Closed::Dropped;
     shared.close(reason);
@@ -55,22 +55,22 @@ async fn converse(
     shared: &Shared,
     messages: &mut mpsc::Receiver<(Value, Place)>,
     endpoint: &mut Option<Url>,
-) -> String {
+) -> Closed {
     let mut events = match open(http).await {
         Ok(events) => events,
         Err(reason) => return reason,
     };
     let target = match find_endpoint(http.url(), &mut events).await {
         Ok(target) => &*endpoint.insert(target),
-        Err(reason) => return reason,
+        Err(reason) => return Closed::Transport(reason),
     };
     let send = async {
         // One after the other, which keeps their order: the server takes them at once and answers later.
         while let Some((message, _place)) = messages.recv().await {
             let Err(reason) = post(http, target, &message).await else { continue };
             match message.get("method").and(message.get("id")).and_then(Value::as_u64) {
-                Some(id) => shared.failed_to_send(id, Closed::Transport(reason)).await,
-                None => tracing::debug!(reason, "a notification did not arrive"),
+                Some(id) => shared.failed_to_send(id, reason).await,
+                None => tracing::debug!(%reason, "a notification did not arrive"),
             }
         }
         "ended the connection".to_owned()
@@ -87,27 +87,27 @@ async fn converse(
             }
         }
     };
-    tokio::select! {
+    Closed::Transport(tokio::select! {
         reason = send => reason,
         reason = receive => reason,
-    }
+    })
 }
 
-async fn open(http: &Http) -> Result<Events, String> {
+async fn open(http: &Http) -> Result<Events, Closed> {
     let request = http.request(Method::GET, http.url());
     let request = request.header(ACCEPT, HeaderValue::from_static("text/event-stream"));
     let response = request.send().await.map_err(|error| unreachable_because(&error))?;
     let status = response.status();
     if !status.is_success() {
-        let hint = if matches!(status.as_u16(), 404 | 405) {
-            "; if the server speaks streamable HTTP, set `remote.transport_type: streamable-http`"
-        } else {
-            ""
-        };
-        return Err(http.refusal(status) + hint);
+        return Err(match http.refusal(status) {
+            Closed::Transport(reason) if matches!(status.as_u16(), 404 | 405) => Closed::Transport(
+                reason + "; if the server speaks streamable HTTP, set `remote.transport_type: streamable-http`",
+            ),
+            reason => reason,
+        });
     }
     if content_type(&response) != "text/event-stream" {
-        return Err(NO_MCP.to_owned());
+        return Err(Closed::Transport(NO_MCP.to_owned()));
     }
     Ok(Events::new(response))
 }
@@ -134,7 +134,7 @@ async fn find_endpoint(url: &Url, events: &mut Events) -> Result<Url, String> {
     }
 }
 
-async fn post(http: &Http, endpoint: &Url, message: &Value) -> Result<(), String> {
+async fn post(http: &Http, endpoint: &Url, message: &Value) -> Result<(), Closed> {
     let request = http
         .request(Method::POST, endpoint)
         .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))

@@ -49,12 +49,24 @@ enum Failure {
     /// The server has forgotten the session.
     SessionEnded,
     /// Anything else.
-    Other(String),
+    Other(Closed),
 }
 
-impl<T: Into<String>> From<T> for Failure {
-    fn from(reason: T) -> Self {
-        Self::Other(reason.into())
+impl From<Closed> for Failure {
+    fn from(reason: Closed) -> Self {
+        Self::Other(reason)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Other(Closed::Transport(reason))
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
     }
 }
 
@@ -154,9 +166,9 @@ impl Session {
             (Ok(()), _) => {}
             (Err(Failure::SessionEnded), _) => self.shared.close(Closed::Transport("ended the session".to_owned())),
             (Err(Failure::Other(reason)), Some(id)) => {
-                self.shared.failed_to_send(id, Closed::Transport(reason)).await;
+                self.shared.failed_to_send(id, reason).await;
             }
-            (Err(Failure::Other(reason)), None) => tracing::debug!(reason, "a notification did not arrive"),
+            (Err(Failure::Other(reason)), None) => tracing::debug!(%reason, "a notification did not arrive"),
         }
     }
 
@@ -270,7 +282,7 @@ impl Session {
     }
 
     /// Asks for a stream of events; none if the server has no such thing.
-    async fn open(&self, last: Option<&str>) -> Result<Option<Response>, String> {
+    async fn open(&self, last: Option<&str>) -> Result<Option<Response>, Closed> {
         let mut request = self.request(Method::GET).header(ACCEPT, HeaderValue::from_static("text/event-stream"));
         if let Some(last) = last {
             request = request.header(LAST_EVENT, last);

@@ -1,16 +1,15 @@
 //! The protocol against a program that speaks it.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::*;
 
 fn helper(directory: &Path, script: &str) -> CredentialHelper {
-    let path = directory.join("helper");
-    let staged = directory.join("staged");
-    std::fs::write(&staged, script).unwrap();
-    std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o700)).unwrap();
-    std::fs::rename(&staged, &path).unwrap();
+    let (path, text) = (directory.join("helper"), directory.join("text"));
+    std::fs::write(&text, script).unwrap();
+    // By another process: what this one has open for writing, another test's child may have for a moment too.
+    let made = std::process::Command::new("install").args(["-m", "700"]).args([&text, &path]).status().unwrap();
+    assert!(made.success(), "{made}");
     CredentialHelper::new(DOCKER_DESKTOP, path)
 }
 

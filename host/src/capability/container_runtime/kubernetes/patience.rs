@@ -27,7 +27,7 @@ const STILL: Duration = Duration::from_secs(30);
 /// How much more time a pod has whose image is pulled a second time; the kubelet waits 10 s before.
 pub(super) const PULL_AGAIN: Duration = Duration::from_secs(20);
 /// How often, and with what pauses, it is looked for the event that says why a pull failed: it is sent beside the state.
-const LOOKS: u32 = 3;
+const LOOKS: u32 = 8;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 /// After how long it is looked closer at a pod that does not run, if there is that much time.
 const LOOK_CLOSER: Duration = Duration::from_secs(4);

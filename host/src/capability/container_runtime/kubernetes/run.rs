@@ -35,7 +35,7 @@ const ENDED: Duration = Duration::from_secs(10);
 /// The exit code of a process that was killed.
 const KILLED: i64 = 137;
 /// How long the cluster may take to say why a process was killed.
-const WHY: Duration = Duration::from_secs(5);
+const WHY: Duration = Duration::from_secs(10);
 /// How much longer than a tool the cluster lets its pod live, for pulling its image.
 const SPARE: Duration = Duration::from_secs(20 * 60);
 /// How many images are remembered.

@@ -392,9 +392,11 @@ mod tests {
         let program = PROGRAMS.iter().find(|program| program.architecture == own).unwrap();
         assert!(program.bytes.len() < 16 << 10, "it is {} bytes", program.bytes.len());
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run");
-        std::fs::write(&path, program.bytes).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
+        let (path, bytes) = (directory.path().join("run"), directory.path().join("bytes"));
+        std::fs::write(&bytes, program.bytes).unwrap();
+        // By another process: what this one has open for writing, another test's child may have for a moment too.
+        let made = Command::new("install").args(["-m", "555"]).args([&bytes, &path]).status().unwrap();
+        assert!(made.success(), "{made}");
         let run = |means: &Means, arguments: &[&str], input: &[u8]| {
             let nonce = Nonce::new().unwrap();
             let mut command = match means {

@@ -23,7 +23,7 @@ use crate::capability::container_runtime::{StderrTail, Streams};
 /// How long the streams may stay open when the cluster says that the container has ended, or that its pod is gone.
 const AFTER_END: Duration = Duration::from_secs(3);
 /// How long is waited for the cluster to say how a container ended whose streams have ended.
-const REASON: Duration = Duration::from_millis(1500);
+const REASON: Duration = Duration::from_secs(5);
 /// How long reading a log may take.
 const LOG: Duration = Duration::from_secs(3);
 

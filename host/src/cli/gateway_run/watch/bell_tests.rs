@@ -11,7 +11,7 @@ async fn expect_ring(bell: &mut Bell, files: &[PathBuf], what: &str) {
     let rung = tokio::time::timeout(Duration::from_secs(10), bell.rung.notified()).await;
     assert!(rung.is_ok(), "{what}");
     // One change is several events; those that come later are of this change too.
-    while tokio::time::timeout(Duration::from_millis(100), bell.rung.notified()).await.is_ok() {}
+    while tokio::time::timeout(Duration::from_millis(500), bell.rung.notified()).await.is_ok() {}
     bell.follow(files);
 }
 
