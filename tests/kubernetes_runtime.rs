@@ -348,6 +348,7 @@ async fn a_pod_that_somebody_else_deletes_ends_its_server() {
     cluster.api::<Pod>().delete(running.lease.name(), &params).await.unwrap();
     let mut rest = Vec::new();
     within(running.streams.stdout.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(running.streams.stderr.lines(), ["the pod was deleted"]);
     drop(running);
     expect_nothing_left(&cluster, &reaper).await;
 }

@@ -93,7 +93,8 @@ impl Writer {
             }
             let (is_last, done) = (batch.is_last, self.write(batch));
             if is_last {
-                let is_whole = self.written == self.head && self.lost == 0;
+                // What is missing from the middle has not been told of while writing fails, though the end may find room.
+                let is_whole = self.written == self.head && self.lost == 0 && !self.is_failing;
                 // The beginning of a file is lost only now.
                 let lost = self.lost_in_all + u64::from(self.bytes == 0);
                 let ended = if is_whole { Ok(self.head) } else { Err((lost, self.written)) };

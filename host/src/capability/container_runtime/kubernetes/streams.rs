@@ -71,6 +71,10 @@ impl Subject {
                 return Ok(());
             }
             let ended = watch::ended(&mut self.followed, REASON).await;
+            if matches!(self.followed.now(), Sight::Gone) {
+                tail.push("the pod was deleted");
+                return Ok(());
+            }
             if let (End::Broken(reason), None) = (&end, &ended) {
                 let reason = format!("lost the connection to pod `{}` ({reason})", self.name);
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, reason));
