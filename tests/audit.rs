@@ -548,9 +548,20 @@ fn the_documentation_describes_every_member_of_a_record() {
     for name in names.into_iter().chain(["prev", "hash"]) {
         assert!(docs.contains(&format!("| `{name}`")), "docs/audit.md does not describe `{name}`");
     }
-    for event in
-        ["opened", "continued", "removed", "loaded", "begun", "asked", "call", "ended", "lost", "closed", "recovered"]
-    {
+    for event in [
+        "opened",
+        "continued",
+        "removed",
+        "loaded",
+        "refused",
+        "begun",
+        "asked",
+        "call",
+        "ended",
+        "lost",
+        "closed",
+        "recovered",
+    ] {
         assert!(docs.contains(&format!("| `{event}`")), "docs/audit.md does not describe the event `{event}`");
     }
 }

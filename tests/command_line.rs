@@ -146,6 +146,19 @@ fn of_a_flag_that_is_given_twice_the_last_counts() {
 }
 
 #[test]
+fn a_plan_takes_the_flags_of_the_gateway() {
+    let place = Place::new();
+    let flags = "--transport streaming --port 1234 --call-timeout 5 --tools greet --interceptor before:exec:true --watch=false \
+                 --max-sessions 3 --static --verify-signatures=false --log-calls=false";
+    let output = place.run(&format!("provisioner plan sample --catalog catalog.yaml {flags} --output json"));
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && stdout.contains("\"sample\""), "{stdout}{stderr}");
+    // What the gateway refuses, the plan does.
+    let line = place.fails("provisioner plan sample --catalog catalog.yaml --port 1234", 1);
+    assert!(line.contains("`--port` cannot be used with `--transport stdio`"), "{line}");
+}
+
+#[test]
 fn an_engine_that_is_away_fails_its_servers_and_not_the_embedded_ones() {
     let place = Place::new();
     let output = place.run("tools ls --catalog catalog.yaml --servers time,sample --max-server-startup-timeout 90");

@@ -28,6 +28,8 @@ enum Script {
     Forgetful,
     /// At the third try: the first connection is dropped, and the first request answered with 503.
     Late,
+    /// Not at all the first time.
+    Mute,
 }
 
 /// What a scripted server saw: method, path, headers and body.
@@ -89,12 +91,15 @@ async fn serve(script: Script) -> (String, Seen) {
                     answer(StatusCode::OK, "text/event-stream; charset=utf-8", Body::from(stream))
                 }
                 Script::Late if number == 1 => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", Body::empty()),
-                Script::Late if is_stream => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", Body::empty()),
+                Script::Mute if number == 1 => std::future::pending().await,
+                Script::Late | Script::Mute if is_stream => {
+                    answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", Body::empty())
+                }
                 Script::Forgetful if is_stream => answer(StatusCode::NOT_FOUND, "text/plain", Body::empty()),
                 Script::Forgetful if message["method"] == "tools/call" && headers["mcp-session-id"] == "2" => {
                     answer(StatusCode::NOT_FOUND, "text/plain", Body::from("no such session"))
                 }
-                Script::Resumed | Script::Forgetful | Script::Late => match reply(&message) {
+                Script::Resumed | Script::Forgetful | Script::Late | Script::Mute => match reply(&message) {
                     Some(reply) => {
                         let mut answer = answer(StatusCode::OK, "application/json", Body::from(reply.to_string()));
                         if message["method"] == "initialize" {
@@ -209,6 +214,19 @@ async fn a_server_that_is_away_at_the_start_is_there_once_it_is_back() {
     assert_eq!(names(&client.list_tools().await.unwrap()), ["greet", "break"]);
     assert_eq!(text(&call(&client, "greet").await.unwrap()), "hello");
     assert_eq!(seen.lock().unwrap()[1].3["method"], "initialize", "the first one was refused");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_at_the_start_is_tried_again() {
+    let (url, _seen) = serve(Script::Mute).await;
+    let entry: Entry = serde_json::from_value(json!({"type": "remote", "remote": {"url": "https://x/mcp"}})).unwrap();
+    let (startup_timeout, remote_hosts) = (Duration::from_secs(2), allowed(&["127.0.0.1"]));
+    let options = GatewayOptions { startup_timeout, remote_hosts, ..GatewayOptions::default() };
+    let servers = Arc::new(scripted(url, RemoteTransport::StreamableHttp));
+    let near = Gateway::start(vec![definition("far", entry)], servers, options);
+    let reason = failure(&near).await;
+    assert!(reason.contains("did not answer within 2 s; check `remote.url` and the network"), "{reason}");
+    until("it is found", || matches!(near.status().pop(), Some((_, ServerStatus::Ready { .. })))).await;
 }
 
 #[tokio::test]

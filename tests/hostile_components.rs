@@ -22,12 +22,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use docker_mcp::builtin;
 use docker_mcp::catalog::Catalog;
 use docker_mcp::policy::grants::Grants;
+use docker_mcp::provision::{Provision as _, ProvisionError};
 use docker_mcp::sandbox::Limits;
 use docker_mcp::sandbox::component::{LoadError, Provisioner, Source};
 use docker_mcp::sandbox::engine::Engine;
 use proptest::prelude::*;
 use raw_guest::{File, declaring, provisioner};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use world::{ALL, World, docker};
 
 /// How much more memory of the process than before is used at once by any test here, in MiB.
@@ -39,13 +41,13 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// Provisions with a component that must fail, and returns why. Everything that a test here promises is checked here.
 async fn failure(bytes: &[u8]) -> String {
     let _alone = ALONE.lock().await;
-    let (began, before) = (Instant::now(), resident_mebibytes());
+    let (began, before) = (Instant::now(), peak_from_here());
     let file = File::new(bytes);
     let world = World::new(file.source(), ALL, "s");
     let error = world.provision("s").await.map(drop).expect_err("it must fail").to_string();
     assert_eq!(world.left().await, 0);
     assert!(began.elapsed() < Duration::from_secs(90), "it took {:?}", began.elapsed());
-    let grown = resident_mebibytes().saturating_sub(before);
+    let grown = peak_mebibytes().saturating_sub(before);
     assert!(grown < MEMORY, "it took {grown} MiB");
     assert!(error.len() < 20_000 && !error.contains(char::is_control), "{error}");
     eprintln!("{:?}, {grown} MiB: {error:.300}", began.elapsed());
@@ -55,7 +57,14 @@ async fn failure(bytes: &[u8]) -> String {
     error
 }
 
-fn resident_mebibytes() -> u64 {
+/// The most memory of the process so far, of which nothing counts that was before.
+fn peak_from_here() -> u64 {
+    // Linux forgets the peak when it is told this.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    peak_mebibytes()
+}
+
+fn peak_mebibytes() -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) >> 10
@@ -64,11 +73,11 @@ fn resident_mebibytes() -> u64 {
 /// What the host says of a component that is not even loaded.
 fn refusal(bytes: &[u8]) -> String {
     let _alone = ALONE.blocking_lock();
-    let (began, before) = (Instant::now(), resident_mebibytes());
+    let (began, before) = (Instant::now(), peak_from_here());
     let file = File::new(bytes);
     let engine = Engine::new(None).unwrap();
     let error = Provisioner::load(&engine, &file.source(), ALL.parse().unwrap()).map(drop).expect_err("it must fail");
-    let (error, grown) = (error.to_string(), resident_mebibytes().saturating_sub(before));
+    let (error, grown) = (error.to_string(), peak_mebibytes().saturating_sub(before));
     assert!(began.elapsed() < Duration::from_secs(90), "it took {:?}", began.elapsed());
     assert!(grown < MEMORY, "it took {grown} MiB");
     assert!(error.len() < 20_000 && !error.contains(char::is_control), "{error}");
@@ -229,6 +238,48 @@ async fn a_guest_that_wants_more_memory_or_tables_than_there_is_is_told_the_limi
     // A trap that has to do with no limit names none.
     let error = failure(&provisioner(4, "", "(unreachable)")).await;
     assert!(error.contains("unreachable") && !error.contains("limit"), "{error}");
+}
+
+#[tokio::test]
+async fn behind_a_grant_of_wasi_there_is_nothing_and_a_guest_that_sleeps_can_be_ended() {
+    let grants = format!("{ALL},wasi:cli,wasi:clocks,wasi:filesystem,wasi:io,wasi:random");
+    let end = "(call $fail (i32.const 16) (i32.const 4))";
+    let world = |body: &str| {
+        let file = File::new(&provisioner(4, "(data (i32.const 32) \"found\")", body));
+        (World::new(file.source(), &grants, "s"), file)
+    };
+    let empty = |function: &str| {
+        format!(
+            "(call {function} (i32.const 3000))
+            (if (i32.load (i32.const 3004)) (then (return (call $fail (i32.const 32) (i32.const 5))))) {end}"
+        )
+    };
+    let random = |bytes: u64| format!("(call $random (i64.const {bytes}) (i32.const 3000)) {end}");
+    for (body, is_done) in [
+        (empty("$environment"), true),
+        (empty("$arguments"), true),
+        (empty("$directories"), true),
+        (random(16), true),
+        (random(2 << 20), false),
+    ] {
+        let (world, _file) = world(&body);
+        let error = world.provision("s").await.map(drop).unwrap_err().to_string();
+        assert_eq!(error.contains("done"), is_done, "{body}: {error}");
+        assert!(!error.contains("found"), "{body}: {error}");
+    }
+    // An hour, in nanoseconds.
+    let (world, _file) = world(&format!("(call $block (call $after (i64.const 3600000000000))) {end}"));
+    world.provisioner.ready().await.unwrap();
+    let cancel = CancellationToken::new();
+    let provisioning = tokio::time::timeout(world::PATIENCE, world.provisioner.provision("s", cancel.clone()));
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cancel.cancel();
+    };
+    let (ended, ()) = tokio::join!(provisioning, later);
+    let error = ended.expect("a guest that sleeps is ended").map(drop).unwrap_err();
+    assert!(matches!(error, ProvisionError::Cancelled), "{error:?}");
+    assert_eq!(world.left().await, 0);
 }
 
 #[test]

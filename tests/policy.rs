@@ -116,7 +116,13 @@ fn everything_wrong_in_a_file_is_told_with_its_place() {
         ("version: 1\nrules:\n  - {name: a, resources: {memory: 1k}}\n", "3:35: `1k` is too little memory"),
     ];
     let place = Place::new();
+    let schema = jsonschema::validator_for(&policy::file::schema()).unwrap();
     for (text, expected) in cases {
+        // An editor sees what the schema can tell.
+        if expected.contains("unknown") || expected.contains("images` says") || expected.contains("stands behind") {
+            let seen = serde_saphyr::from_str::<serde_json::Value>(text).is_ok_and(|value| schema.is_valid(&value));
+            assert!(!seen, "the schema takes {text}");
+        }
         let error = policy::file::parse(text, Path::new("p.yaml")).map(drop).expect_err(text);
         let lines: Vec<String> = error.lines().collect();
         let told = lines.iter().any(|line| line.contains(expected) && line.starts_with("p.yaml:"));
@@ -232,12 +238,20 @@ fn every_example_is_valid_and_the_schema_is_the_published_one() {
         .filter_map(|rest| rest.split_once("```").map(|(example, _)| example))
         .collect();
     assert!(examples.len() >= 5, "{}", examples.len());
+    let validator = jsonschema::validator_for(&policy::file::schema()).unwrap();
+    let fits = |text: &str| {
+        let value: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{text}");
+    };
+    fits(&std::fs::read_to_string(root.join("examples/policy.yaml")).unwrap());
     for example in examples {
         // A part of a file begins with one of its keys.
         let whole = if example.contains("version:") { example.to_owned() } else { format!("version: 1\n{example}") };
         if let Err(error) = policy::file::parse(&whole, Path::new("docs/policy.md")) {
             panic!("{error}\n{example}");
         }
+        fits(&whole);
     }
     let output = Place::new().run(&format!("policy check {}", root.join("examples/policy.yaml").display()));
     assert!(output.status.success(), "{}", stdout(&output));

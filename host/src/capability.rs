@@ -264,13 +264,21 @@ impl From<ResolveError> for Failure {
 /// Texts of errors that a guest was not told. It gets a number for each, and if that is in the error with which the
 /// operation ends, the text is put in its place.
 #[derive(Debug, Default)]
-pub struct Reasons(Vec<String>);
+pub struct Reasons {
+    texts: Vec<String>,
+    bytes: usize,
+}
 
 impl Reasons {
     /// Keeps a text and returns what the guest is told instead.
     fn keep(&mut self, text: &str) -> String {
-        self.0.push(one_line(text, MAX_REASON));
-        Self::told(self.0.len())
+        let text = one_line(text, MAX_REASON);
+        if self.bytes + text.len() > MAX_REASONS {
+            return "a reason that the gateway did not keep after many others".to_owned();
+        }
+        self.bytes += text.len();
+        self.texts.push(text);
+        Self::told(self.texts.len())
     }
 
     fn told(number: usize) -> String {
@@ -280,7 +288,7 @@ impl Reasons {
     /// A guest's text with the kept texts in their places.
     pub(crate) fn put_into(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for (index, reason) in self.0.iter().enumerate() {
+        for (index, reason) in self.texts.iter().enumerate() {
             let told = Self::told(index + 1);
             if text.contains(&told) {
                 text = text.replacen(&told, reason, 1);
@@ -292,6 +300,8 @@ impl Reasons {
 
 /// How many characters of a reason are kept.
 const MAX_REASON: usize = 2000;
+/// How many bytes of reasons are kept of an operation.
+const MAX_REASONS: usize = 256 << 10;
 
 impl types::Host for Context {
     fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<Error> {
@@ -310,6 +320,15 @@ impl types::Host for Context {
 mod tests {
     use super::*;
     use crate::sandbox::operation::text;
+
+    #[test]
+    fn reasons_without_end_are_not_kept() {
+        let mut reasons = Reasons::default();
+        let told: Vec<String> = (0..10_000).map(|_| reasons.keep(&"x".repeat(10_000))).collect();
+        assert!(reasons.bytes <= MAX_REASONS && reasons.texts.len() > 100, "{}", reasons.texts.len());
+        assert!(reasons.put_into(&told[0]).starts_with("xxx"));
+        assert_eq!(reasons.put_into(told.last().unwrap()), "a reason that the gateway did not keep after many others");
+    }
 
     #[test]
     fn what_went_wrong_with_secrets_and_templates_is_kept_from_the_guest_and_put_back_for_people() {

@@ -233,7 +233,12 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     getrandom::fill(&mut random).map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
     let new = folder.join(format!(".new-{:016x}", u64::from_le_bytes(random)));
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        // Whatever the process's mask says: what others may write to is not believed.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;

@@ -1,7 +1,7 @@
 //! Resolves one server's catalog entry into values: what the resolvers give a guest, and the envelope that what
 //! comes back is judged against. Both come from here, so they cannot disagree.
 //!
-//! It reads no secret: it looks up which ones are set and refers to them by name, or by a key in a cluster. It knows
+//! It keeps no secret: it looks up which ones are set and refers to them by name, or by a key in a cluster. It knows
 //! nothing of guests.
 
 pub mod cluster;

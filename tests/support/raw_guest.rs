@@ -18,15 +18,74 @@ const IMPORTS: [(&str, &str, &str, &str); 7] = [
     ("$log", "log", "log", "(param i32 i32 i32)"),
 ];
 
+/// Those of WASI, likewise.
+const WASI: [(&str, &str, &str, &str); 6] = [
+    ("$environment", "wasi:cli/environment@0.2.0", "get-environment", "(param i32)"),
+    ("$arguments", "wasi:cli/environment@0.2.0", "get-arguments", "(param i32)"),
+    ("$directories", "wasi:filesystem/preopens@0.2.0", "get-directories", "(param i32)"),
+    ("$random", "wasi:random/random@0.2.0", "get-random-bytes", "(param i64 i32)"),
+    ("$after", "wasi:clocks/monotonic-clock@0.2.0", "subscribe-duration", "(param i64) (result i32)"),
+    ("$block", "wasi:io/poll@0.2.0", "[method]pollable.block", "(param i32)"),
+];
+
+/// What the contract and the part of WASI above look like together.
+const WITH_WASI: &str = "
+package test:wasi;
+
+world guest {
+    include mcp-gateway:provisioning/docker-provisioner@0.1.0;
+    import wasi:cli/environment@0.2.0;
+    import wasi:clocks/monotonic-clock@0.2.0;
+    import wasi:filesystem/preopens@0.2.0;
+    import wasi:io/poll@0.2.0;
+    import wasi:random/random@0.2.0;
+}
+
+package wasi:io@0.2.0 {
+    interface poll {
+        resource pollable { block: func(); }
+    }
+}
+
+package wasi:clocks@0.2.0 {
+    interface monotonic-clock {
+        use wasi:io/poll@0.2.0.{pollable};
+        subscribe-duration: func(when: u64) -> pollable;
+    }
+}
+
+package wasi:cli@0.2.0 {
+    interface environment {
+        get-environment: func() -> list<tuple<string, string>>;
+        get-arguments: func() -> list<string>;
+    }
+}
+
+package wasi:filesystem@0.2.0 {
+    interface types { resource descriptor; }
+    interface preopens {
+        use types.{descriptor};
+        get-directories: func() -> list<tuple<descriptor, string>>;
+    }
+}
+
+package wasi:random@0.2.0 {
+    interface random { get-random-bytes: func(len: u64) -> list<u8>; }
+}
+";
+
 /// A provisioner whose `provision-server` has this body and whose module has this besides. The body leaves the
 /// address of the result. Addresses up to 1 MiB are its own; `$fail` makes a result of an error text.
 pub(crate) fn provisioner(pages: u32, extra: &str, body: &str) -> Vec<u8> {
-    let imports: String = IMPORTS
+    let contract = IMPORTS.map(|(name, interface, function, kind)| {
+        (name, format!("mcp-gateway:provisioning/{interface}@0.1.0"), function, kind)
+    });
+    let wasi = WASI.map(|(name, interface, function, kind)| (name, interface.to_owned(), function, kind));
+    let imports: String = contract
         .iter()
+        .chain(&wasi)
         .filter(|(name, ..)| body.contains(&format!("{name} ")) || body.contains(&format!("{name})")))
-        .map(|(name, interface, function, kind)| {
-            format!(r#"(import "mcp-gateway:provisioning/{interface}@0.1.0" "{function}" (func {name} {kind}))"#)
-        })
+        .map(|(name, interface, function, kind)| format!(r#"(import "{interface}" "{function}" (func {name} {kind}))"#))
         .collect();
     let export = |name: &str| format!(r#"(export "mcp-gateway:provisioning/provisioner@0.1.0#{name}")"#);
     let spec = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32)";
@@ -71,8 +130,9 @@ pub(crate) fn provisioner(pages: u32, extra: &str, body: &str) -> Vec<u8> {
 
 static CONTRACT: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("docker-provisioner")).unwrap();
+    resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).unwrap();
+    let package = resolve.push_str("wasi.wit", WITH_WASI).unwrap();
+    let world = resolve.select_world(&[package], Some("guest")).unwrap();
     (resolve, world)
 });
 

@@ -1,7 +1,7 @@
 //! One server behind a component, with a container runtime in memory.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -95,6 +95,9 @@ pub(crate) struct World {
     pub(crate) reaper: Reaper,
 }
 
+/// One for all, so that what an operation does to it would be noticed by those after it.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Some(&cache())).unwrap());
+
 impl World {
     /// One server with this name and the catalog above, behind a component.
     pub(crate) fn new(component: Source, grants: &str, name: &str) -> Self {
@@ -178,7 +181,7 @@ impl World {
         let config = json!({ name.replace('.', "_"): own });
         let Json::Object(config) = config else { unreachable!() };
         let provisioner = SandboxedProvisioner::new(Setup {
-            engine: Engine::new(Some(&cache())).unwrap(),
+            engine: ENGINE.clone(),
             component,
             grants: grants.parse().unwrap(),
             session: "test".to_owned(),

@@ -15,7 +15,7 @@ pub(super) use self::arguments::{Arguments, EXAMPLES};
 use super::assemble::{self, Assembled, Mode, Observers, assemble_observed};
 use super::{Status, plan, progress, sources};
 use crate::capability::container_runtime::routed::is_embedded;
-use crate::gateway::{Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
+use crate::gateway::{Connections, Gateway, GatewayOptions, HttpOptions, HttpTransport, ToolFilter};
 use crate::intercept::Interceptor;
 use crate::lease::Reaper;
 use crate::provision::Provision;
@@ -23,25 +23,32 @@ use crate::provision::prestarted::Prestarted;
 use crate::screen::Screen;
 use crate::secrets::SecretText;
 
-pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
-    arguments.check()?;
-    arguments.servers.all_tools = !arguments.calls.tools.is_empty();
-    arguments.servers.tool_time = arguments.tool_time();
-    let ignored = arguments.ignored();
-    if arguments.dry_run {
-        if let Some(ignored) = ignored {
-            eprintln!("warning: {ignored}");
-        }
-        let check = |assembled: &Assembled| check_signatures(&arguments, assembled);
-        return plan::show(
-            &arguments.servers,
-            &[],
-            (plan::Format::Text, plan::Shown::Notable),
-            plan::Look::AtCluster,
-            check,
-        )
-        .await;
+/// Shows what a gateway with these flags would create, of `only` these servers if any are named.
+pub(super) async fn plan(
+    mut arguments: Arguments,
+    only: &[String],
+    how: (plan::Format, plan::Shown),
+    look: plan::Look,
+) -> anyhow::Result<Status> {
+    arguments.settle()?;
+    if let Some(ignored) = arguments.ignored() {
+        eprintln!("warning: {ignored}");
     }
+    if arguments.deployment.prestarted {
+        eprintln!(
+            "warning: with `--static` the gateway starts none of these containers; it connects to those that run already"
+        );
+    }
+    let check = |assembled: &Assembled| check_signatures(&arguments, assembled);
+    plan::show(&arguments.servers, only, how, look, check).await
+}
+
+pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
+    if arguments.dry_run {
+        return plan(arguments, &[], (plan::Format::Text, plan::Shown::Notable), plan::Look::AtCluster).await;
+    }
+    arguments.settle()?;
+    let ignored = arguments.ignored();
     super::log_to_stderr(arguments.servers.verbosity, false);
     // Taken before anything can be cancelled by them.
     let signals = CancellationToken::new();
@@ -179,6 +186,7 @@ async fn listen(arguments: &Arguments) -> anyhow::Result<Option<(TcpListener, Ht
         token: token(arguments, &listener)?,
         session_idle: arguments.limits.session_timeout,
         max_sessions: usize::from(arguments.limits.max_sessions),
+        connections: Connections::for_sessions(usize::from(arguments.limits.max_sessions)),
         ..HttpOptions::default()
     };
     Ok(Some((listener, http)))

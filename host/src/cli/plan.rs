@@ -15,9 +15,9 @@ use provisioning_core::{Segment, Value, VolumeMount};
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Status;
 use super::assemble::{Assembled, Mode, Observers, assemble_observed, rights_text};
 use super::options::ServerOptions;
+use super::{Status, gateway_run};
 use crate::capability::container_runtime::Request;
 use crate::capability::container_runtime::docker;
 use crate::capability::container_runtime::kubernetes::permissions::Report;
@@ -42,12 +42,13 @@ pub(super) enum Format {
 }
 
 #[derive(Args, Debug)]
+#[group(id = "plan")]
 pub(super) struct Arguments {
     /// Only these of the enabled servers
     #[arg(value_name = "SERVER")]
     only: Vec<String>,
     #[command(flatten)]
-    servers: ServerOptions,
+    gateway: gateway_run::Arguments,
     /// How to show it
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
@@ -58,14 +59,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(mut arguments: Arguments) -> anyhow::Result<Status> {
     // `plan time` means the server `time`, whether or not it is enabled otherwise.
-    if arguments.servers.servers.is_empty() && !arguments.servers.enable_all_servers {
-        arguments.servers.servers.clone_from(&arguments.only);
-    }
-    if let Some(ignored) = arguments.servers.cluster.ignored().filter(|_| !arguments.servers.uses_cluster()) {
-        eprintln!("warning: {ignored}");
+    let servers = &mut arguments.gateway.servers;
+    if servers.servers.is_empty() && !servers.enable_all_servers {
+        servers.servers.clone_from(&arguments.only);
     }
     let shown = if arguments.all_decisions { Shown::All } else { Shown::Notable };
-    show(&arguments.servers, &arguments.only, (arguments.output, shown), Look::Nowhere, |_| Ok(())).await
+    gateway_run::plan(arguments.gateway, &arguments.only, (arguments.output, shown), Look::Nowhere).await
 }
 
 /// What a plan may look at besides files.

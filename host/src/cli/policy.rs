@@ -1,5 +1,6 @@
 //! `docker-mcp policy`: checks policy files, shows what holds here, and prints the schema.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -101,9 +102,14 @@ fn read(path: &Path) -> Result<Checked, PolicyError> {
 
 fn show(arguments: &Show) -> anyhow::Result<Status> {
     let loaded = policies(&arguments.policy, home().as_deref())?;
-    let grants = Grants::builtin_docker();
-    let effect = Effect::of(&grants, &loaded.policies, &digest(builtin::DOCKER), Some("docker"));
-    let builtin = grants.to_string();
+    let builtin = [
+        ("docker", Grants::builtin_docker(), builtin::DOCKER),
+        ("kubernetes", Grants::builtin_kubernetes(), builtin::KUBERNETES),
+    ]
+    .map(|(name, grants, bytes)| {
+        let effect = Effect::of(&grants, &loaded.policies, &digest(bytes), Some(name));
+        (name, grants.to_string(), effect)
+    });
     let files = || loaded.policies.files.iter().zip(&loaded.files);
     match arguments.format {
         Format::Json => {
@@ -111,7 +117,13 @@ fn show(arguments: &Show) -> anyhow::Result<Status> {
                 let entries: Vec<Json> = entries(policy).iter().map(Entry::json).collect();
                 json!({ "file": path, "role": role.name(), "entries": entries })
             });
-            let shown = json!({ "files": files.collect::<Vec<_>>(), "builtin": { "docker": builtin.split(',').collect::<Vec<_>>() }, "effective": { "docker": effect } });
+            let granted = builtin.iter().map(|(name, grants, _)| (*name, grants.split(',').collect::<Vec<_>>()));
+            let effective = builtin.iter().map(|(name, _, effect)| (*name, effect));
+            let shown = json!({
+                "files": files.collect::<Vec<_>>(),
+                "builtin": granted.collect::<BTreeMap<_, _>>(),
+                "effective": effective.collect::<BTreeMap<_, _>>(),
+            });
             println!("{}", serde_json::to_string_pretty(&shown)?);
         }
         Format::Text => {
@@ -124,11 +136,13 @@ fn show(arguments: &Show) -> anyhow::Result<Status> {
                 println!("\n{} ({})", path.display(), role.name());
                 entries(policy).iter().for_each(|entry| println!("  {}", entry.text()));
             }
-            println!("\ngranted to the built-in provisioner `docker`: {builtin}");
-            if !loaded.files.is_empty() {
-                let left = if effect.left.is_empty() { "nothing".to_owned() } else { effect.left.join(",") };
-                println!("left to it by the policies: {}", if effect.denied.is_some() { "nothing" } else { &left });
-                effect.lines().iter().for_each(|line| println!("  {line}"));
+            for (name, granted, effect) in &builtin {
+                println!("\ngranted to the built-in provisioner `{name}`: {granted}");
+                if !loaded.files.is_empty() {
+                    let left = if effect.left.is_empty() { "nothing".to_owned() } else { effect.left.join(",") };
+                    println!("left to it by the policies: {}", if effect.denied.is_some() { "nothing" } else { &left });
+                    effect.lines().iter().for_each(|line| println!("  {line}"));
+                }
             }
         }
     }

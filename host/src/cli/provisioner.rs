@@ -26,7 +26,7 @@ use crate::sandbox::component::{Source, read};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what would be created for each server, without an engine and without reading a secret
+    /// Show what would be created for each server, without an engine. Which secrets are set is looked up; none is shown
     Plan(Box<plan::Arguments>),
     /// Show what a component can reach, read from its bytes: nothing of it is run
     Inspect(inspect::Arguments),

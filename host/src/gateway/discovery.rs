@@ -94,6 +94,7 @@ async fn offer(opening: &Opening<'_>, definition: &Server, cancel: &Cancellation
             upstream.log_last_words(&error).await;
             return Err(error);
         }
+        Err(_) if upstream.is_remote() => return Err(upstream.mute(opening.timeout)),
         Err(_) => return Err(hangs(&upstream, opening.timeout)),
     };
     offer.tools.extend(ephemeral);

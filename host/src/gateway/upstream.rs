@@ -227,6 +227,9 @@ impl Upstream {
             () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
         };
         let greeting = greeting.unwrap_or_else(|_| {
+            if upstream.is_remote() {
+                return Err(upstream.mute(opening.timeout));
+            }
             Err(match upstream.connection.as_ref().and_then(Connection::garbage) {
                 Some(garbage) => upstream.broken(Closed::Garbage(garbage)),
                 None => UpstreamError::Hangs { server: server.to_owned(), seconds: opening.timeout.as_secs() },
@@ -239,11 +242,27 @@ impl Upstream {
                 upstream.opened = Instant::now();
             }
             Err(error) => {
-                upstream.log_last_words(&error).await;
+                // What is away has no last words, and whoever wants it says so.
+                if !matches!(error, UpstreamError::Broken { reason: Closed::Away(_), .. }) {
+                    upstream.log_last_words(&error).await;
+                }
                 return Err(error);
             }
         }
         Ok(upstream)
+    }
+
+    /// Whether it runs elsewhere.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.stderr.is_none()
+    }
+
+    /// Of a remote server that did not answer in time, which says nothing of whether it ever will.
+    pub(crate) fn mute(&self, timeout: Duration) -> UpstreamError {
+        self.broken(Closed::Away(format!(
+            "did not answer within {} s; check `remote.url` and the network, or raise `--max-server-startup-timeout`",
+            timeout.as_secs()
+        )))
     }
 
     async fn greet(&self, introduction: &Introduction) -> Result<Value, UpstreamError> {

@@ -42,6 +42,9 @@ fn a_lock_file_that_others_may_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_place, store) = store();
     store.install("mine", b"one", installed(b"one", "log")).unwrap();
+    // Whatever the mask of whoever installs.
+    let written = std::fs::metadata(store.lock_file()).unwrap().permissions().mode();
+    assert_eq!(written & 0o777, 0o600, "{written:o}");
     for (mode, is_refused) in [(0o644, false), (0o664, true), (0o602, true), (0o600, false)] {
         std::fs::set_permissions(store.lock_file(), std::fs::Permissions::from_mode(mode)).unwrap();
         let refused = store.get("mine").err().map(|error| error.to_string()).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! A runtime that creates nothing: it records what it is asked for, so that a forecast can be shown.
 //!
 //! For a guest it is like the real ones: the same checks come before it, it refuses what they refuse whatever the
-//! engine, and it answers otherwise as if all had gone well.
+//! engine, and it answers otherwise as if all had gone well. What only an engine knows, such as the user of an image, it
+//! does not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

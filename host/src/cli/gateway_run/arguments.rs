@@ -41,7 +41,7 @@ pub(super) enum Transport {
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
-    pub(super) servers: ServerOptions,
+    pub(in crate::cli) servers: ServerOptions,
     #[command(flatten)]
     pub(super) clients: Clients,
     #[command(flatten)]
@@ -157,11 +157,18 @@ impl Arguments {
         self.servers.tool_time.max(self.limits.call_timeout)
     }
 
-    /// Refuses what cannot be honoured, and warns of what has no effect.
+    /// Refuses what cannot be honoured, and lets servers have what flags of others mean for them.
     ///
     /// # Errors
     /// At the first flag that cannot be honoured, with the reason.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+        self.check()?;
+        self.servers.all_tools = !self.calls.tools.is_empty();
+        self.servers.tool_time = self.tool_time();
+        Ok(())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
         let Absent { profile, central, oci_ref, debug_dns } = &self.absent;
         if profile.is_some() {
             bail!(

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
 
+use super::LINGER;
 use crate::gateway::room::{Exchange, Room, weight};
 use crate::gateway::standard_streams::HangUp;
 use crate::gateway::unread::Unread;
@@ -155,8 +156,9 @@ where
             tokio::select! {
                 biased;
                 () = self.unread.listen() => {}
-                // What it asked for last is of no use to anybody: it does not even read the answers before.
-                () = self.hang_up.noticed() => return None,
+                // What it asked for last is of no use to anybody: it does not even read the answers before. One that reads, if
+                // slowly, gets all of them: with each that it takes this begins anew.
+                () = async { self.hang_up.noticed().await; tokio::time::sleep(LINGER).await } => return None,
             }
             match self.lines.next_line().await {
                 RawLine::End | RawLine::Failed(_) => return None,

@@ -259,9 +259,6 @@ impl Problems {
         }
         read.mounts = self.optional("mounts", form.mounts, futile::mount);
         if let Some(networks) = &form.networks {
-            for text in networks.value.deny.iter().flatten().filter(|text| text.value == "none") {
-                self.add(text, "`none` cannot be denied: it is no access at all");
-            }
             let listed = networks.value.allow.iter().flat_map(|allow| &allow.value);
             for text in listed.chain(networks.value.deny.iter().flatten()) {
                 if !matches!(text.value.as_str(), "none" | "declared" | "*") {

@@ -202,6 +202,7 @@ pub(super) struct Limits {
 /// What is allowed and denied of one kind: lists of patterns.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("minProperties" = 1))]
 pub(super) struct Section {
     /// If it is there, nothing else is allowed. The lists of all rules that hold for a server add up; `[]` allows
     /// nothing.
@@ -280,6 +281,7 @@ pub(super) struct Rule {
 /// Whom a rule is about: those that fit everything that is written here.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("minProperties" = 1))]
 pub(super) struct Scope {
     /// Patterns of names of servers.
     #[serde(default, deserialize_with = "present")]
@@ -308,6 +310,7 @@ pub(super) enum Kind {
 /// The most that a container may use.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("minProperties" = 1))]
 pub(super) struct Resources {
     /// Processors, such as `0.5`.
     #[serde(default, deserialize_with = "present")]
