@@ -22,16 +22,19 @@ use docker_mcp::capability::container_runtime::docker::create;
 use docker_mcp::capability::container_runtime::kubernetes::{PodSettings, objects};
 use docker_mcp::capability::container_runtime::plan::PlanRuntime;
 use docker_mcp::capability::container_runtime::{Quiet, Request, RunLimits};
+use docker_mcp::catalog::configuration::ServerConfiguration;
 use docker_mcp::catalog::{Catalog, Entry, Warning, configuration, enabled};
 use docker_mcp::lease::Reaper;
 use docker_mcp::policy::enforcement::Enforcement;
 use docker_mcp::policy::grants::Grants;
 use docker_mcp::provision::sandboxed::{SandboxedProvisioner, Setup};
 use docker_mcp::provision::{Endpoint, Provision as _};
+use docker_mcp::resolve::cluster::{Cluster, ClusterValues, SingleSecrets, Unseen};
 use docker_mcp::resolve::{NetworkRule, ServerSettings, refusal};
 use docker_mcp::sandbox::Limits;
 use docker_mcp::sandbox::component::Source;
 use docker_mcp::sandbox::contract::digest;
+use docker_mcp::sandbox::mapping::Mapping;
 use docker_mcp::secrets::{SecretError, SecretStore, SecretText, materialise};
 use docker_mcp::{builtin, catalog};
 use proptest::prelude::*;
@@ -173,6 +176,8 @@ fn configured(name: &str, entry: &Entry) -> Map<String, Json> {
 enum Engine {
     Docker,
     Kubernetes,
+    /// In a cluster that holds the secrets and the configuration too, under the keys that the built-in mapping says.
+    KubernetesWithValues,
 }
 
 impl Engine {
@@ -184,10 +189,12 @@ impl Engine {
     fn render(self, request: &Request) -> Result<Json, String> {
         match self {
             Self::Docker => create::render(request).map_err(|error| error.to_string()),
-            Self::Kubernetes => match objects::render(request, &PodSettings::default(), "default") {
-                Ok(objects) => Ok(Json::Array(objects)),
-                Err(error) => Err(error.to_string()),
-            },
+            Self::Kubernetes | Self::KubernetesWithValues => {
+                match objects::render(request, &PodSettings::default(), "default") {
+                    Ok(objects) => Ok(Json::Array(objects)),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
         }
     }
 }
@@ -200,8 +207,13 @@ fn provisioner(
 ) -> SandboxedProvisioner {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("component-cache");
     std::fs::create_dir_all(&cache).unwrap();
+    let wasm = docker_mcp::sandbox::engine::Engine::new(Some(&cache)).unwrap();
+    let cluster = (engine == Engine::KubernetesWithValues).then(|| values(&wasm));
     let servers = entries.iter().map(|(name, entry)| {
-        let own = configuration::for_server(&configured(name, entry), name, entry);
+        let own = match &cluster {
+            Some(_) => ServerConfiguration::default(),
+            None => configuration::for_server(&configured(name, entry), name, entry),
+        };
         assert_eq!(own.warnings, Vec::<String>::new(), "{name}");
         ServerSettings {
             name: name.clone(),
@@ -210,18 +222,18 @@ fn provisioner(
             secrets: Arc::new(Secrets),
             resources: Resources::default(),
             long_lived: entry.long_lived,
-            cluster: None,
+            cluster: cluster.clone(),
             refused: refusal(entry, own.fault, rule),
         }
     });
     let (component, grants) = match engine {
         Engine::Docker => (Source::BuiltIn { name: "docker", bytes: builtin::DOCKER }, Grants::builtin_docker()),
-        Engine::Kubernetes => {
+        Engine::Kubernetes | Engine::KubernetesWithValues => {
             (Source::BuiltIn { name: "kubernetes", bytes: builtin::KUBERNETES }, Grants::builtin_kubernetes())
         }
     };
     SandboxedProvisioner::new(Setup {
-        engine: docker_mcp::sandbox::engine::Engine::new(Some(&cache)).unwrap(),
+        engine: wasm,
         component,
         grants,
         session: "test".to_owned(),
@@ -237,9 +249,29 @@ fn provisioner(
     })
 }
 
+/// What a cluster that is not looked at holds.
+fn values(engine: &docker_mcp::sandbox::engine::Engine) -> Arc<Cluster> {
+    let (config_name, secret_name) = ("mcp-gateway-config".to_owned(), "mcp-gateway-secrets".to_owned());
+    let values: Arc<dyn ClusterValues> = Arc::new(Unseen { config_name, secret_name });
+    let source = Source::BuiltIn { name: "cluster-mapping", bytes: builtin::CLUSTER_MAPPING };
+    let mapping = Mapping::new(engine.clone(), source, Arc::default(), Limits::default(), Audit::off());
+    Arc::new(Cluster {
+        remote_secrets: Arc::new(SingleSecrets(Arc::clone(&values))),
+        values,
+        mapping: Arc::new(mapping),
+        keys: Vec::new(),
+        secrets: true,
+        config: true,
+    })
+}
+
 /// Looks at a request as the engine would get it. An error is why the engine would not.
 async fn examine(request: &Request, engine: Engine) -> Result<(), String> {
     engine.render(request)?;
+    // What is in the cluster is nowhere else.
+    if engine == Engine::KubernetesWithValues {
+        return Ok(());
+    }
     let spec = &request.spec;
     let environment = spec.environment.iter().map(|(_, value)| value);
     for value in spec.command.iter().chain(environment).chain(&spec.user) {
@@ -349,7 +381,17 @@ fn groups() -> Vec<(&'static str, Vec<(String, Entry)>)> {
 /// What the same entries become in a cluster. Each refusal stands there with its reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_real_entry_has_a_plan_for_a_cluster_or_a_reason_why_not() {
-    let engine = Engine::Kubernetes;
+    plan_for_a_cluster(Engine::Kubernetes, "plans-kubernetes.txt", 600).await;
+}
+
+/// The keys are those that the built-in mapping gives. What cannot be in a cluster, such as the address of a remote server,
+/// is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_real_entry_has_a_plan_with_values_of_a_cluster_or_a_reason_why_not() {
+    plan_for_a_cluster(Engine::KubernetesWithValues, "plans-cluster-values.txt", 500).await;
+}
+
+async fn plan_for_a_cluster(engine: Engine, file: &str, at_least: usize) {
     let (mut planned, mut lines) = (0, Vec::new());
     for (group, entries) in groups() {
         lines.push(format!("# {group}"));
@@ -362,8 +404,8 @@ async fn every_real_entry_has_a_plan_for_a_cluster_or_a_reason_why_not() {
             }
         }
     }
-    assert!(planned > 600, "only {planned} were planned");
-    golden("plans-kubernetes.txt", &lines);
+    assert!(planned > at_least, "only {planned} were planned");
+    golden(file, &lines);
 }
 
 #[tokio::test(flavor = "multi_thread")]

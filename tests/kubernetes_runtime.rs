@@ -506,10 +506,18 @@ async fn a_session_is_renewed_and_comes_back_when_its_lease_was_taken_away() {
         }
     };
     within(again).await;
-    // What is started now has an owner that is there, so the cluster leaves it alone.
-    let mut running = within(runtime.start(request(&echo()))).await.unwrap();
-    let pod = cluster.api::<Pod>().get(running.lease.name()).await.unwrap();
-    assert_eq!(pod.metadata.owner_references.unwrap()[0].uid, look().await[0].metadata.uid.clone().unwrap());
+    // What is started now has an owner that is there, so the cluster leaves it alone. The session hears of its new Lease a
+    // moment after the cluster has it.
+    let began = Instant::now();
+    let mut running = loop {
+        let running = within(runtime.start(request(&echo()))).await.unwrap();
+        let pod = cluster.api::<Pod>().get_opt(running.lease.name()).await.unwrap();
+        let owner = pod.and_then(|pod| Some(pod.metadata.owner_references?.remove(0).uid));
+        if owner.is_some() && owner == look().await[0].metadata.uid {
+            break running;
+        }
+        assert!(began.elapsed() < PATIENCE, "what is started is owned by {owner:?}");
+    };
     assert_eq!(exchange(&mut running.streams, "hello").await, "hello\n");
     drop(running);
     expect_nothing_left(&cluster, &reaper).await;

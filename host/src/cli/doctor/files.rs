@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Finding, Place};
 use crate::catalog::{Catalog, configuration};
+use crate::secrets::{encrypted_file, keyring};
 
 /// The part of the Docker configuration that names programs.
 #[derive(Deserialize)]
@@ -63,16 +64,22 @@ pub(super) fn docker_configuration(place: &Place) -> Vec<Finding> {
     findings
 }
 
-/// The store that secrets come from unless `--secrets` says otherwise.
+/// The stores that secrets come from unless `--secrets` says otherwise. None is opened: that may ask the user.
 pub(super) fn secret_store(place: &Place) -> Finding {
     const CHECK: &str = "secrets";
-    match place.program("docker-credential-desktop") {
-        Some(_) => Finding::ok(CHECK, "`docker-credential-desktop` is installed, which holds Docker Desktop's secrets"),
-        None => Finding::warning(
-            CHECK,
-            "`docker-credential-desktop` is not on the `PATH`, so there are no secrets of Docker Desktop",
-            "set secrets with `docker-mcp secret set`, pass `--secrets FILE`, or install Docker Desktop",
-        ),
+    let own = place.home.as_ref().map(|home| home.join(".docker/mcp/secrets"));
+    let has = |name: &str| own.as_ref().is_some_and(|own| is_there(&own.join(name)));
+    let stores = [
+        (place.program("docker-credential-desktop").is_some(), "Docker Desktop (`docker-credential-desktop`)"),
+        (has(keyring::NAMES), "the keyring"),
+        (has(encrypted_file::SECRETS), "the encrypted file `~/.docker/mcp/secrets/secrets.age`"),
+    ];
+    let there: Vec<&str> = stores.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+    match there.is_empty() {
+        false => Finding::ok(CHECK, format!("looked for in {}", there.join(", then in "))),
+        true => {
+            Finding::ok(CHECK, "none are kept here; `docker-mcp secret set` keeps some, `--secrets FILE` reads a file")
+        }
     }
 }
 

@@ -63,8 +63,7 @@ async fn a_machine_without_anything_has_one_problem_and_learns_what_to_do() {
     problem  engine         cannot reach the Docker Engine at `unix:///T/nowhere.sock` (from `DOCKER_HOST`): there is no such socket
                             fix: start it (`sudo systemctl start docker`, or open Docker Desktop) or set `DOCKER_HOST`
     ok       docker config  there is no `/T/home/.docker/config.json`, and none is needed for public images
-    warning  secrets        `docker-credential-desktop` is not on the `PATH`, so there are no secrets of Docker Desktop
-                            fix: set secrets with `docker-mcp secret set`, pass `--secrets FILE`, or install Docker Desktop
+    ok       secrets        none are kept here; `docker-mcp secret set` keeps some, `--secrets FILE` reads a file
     ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
     ok       sessions       `/T/home/.local/state/docker-mcp/sessions` is private and takes locks; it has 0 now
     ok       wasm           WebAssembly runs here
@@ -100,6 +99,7 @@ async fn files_and_programs_are_reported_as_they_are() {
     bench.file("bin/docker-credential-desktop", "");
     bench.file("home/.docker/mcp/catalogs/docker-mcp.yaml", "registry:\n  time: {image: 'mcp/time'}\n");
     bench.file("home/.docker/mcp/config.yaml", "time: {zone: hunter2}\n");
+    bench.file("home/.docker/mcp/secrets/secrets.age", "");
     let listening = bench.path("run/podman/podman.sock");
     std::fs::create_dir_all(listening.parent().unwrap()).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind(&listening).unwrap();
@@ -118,7 +118,7 @@ async fn files_and_programs_are_reported_as_they_are() {
     ok       credentials    `docker-credential-desktop` is installed
     warning  credentials    `docker-credential-missing`, which the Docker configuration names, is not on the `PATH`
                             fix: install it, or remove it from `/T/home/.docker/config.json`; without it private images cannot be pulled
-    ok       secrets        `docker-credential-desktop` is installed, which holds Docker Desktop's secrets
+    ok       secrets        looked for in Docker Desktop (`docker-credential-desktop`), then in the encrypted file `~/.docker/mcp/secrets/secrets.age`
     ok       cache          `/T/home/.cache/docker-mcp/components` is private and can be written to
     ok       sessions       `/T/home/.local/state/docker-mcp/sessions` is private and takes locks; it has 0 now
     ok       wasm           WebAssembly runs here
