@@ -17,7 +17,7 @@ mod contract;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::{Image, PATIENCE};
@@ -187,10 +187,8 @@ async fn other_servers_answer_while_one_is_busy_and_the_busy_one_can_be_stopped(
     let busy = Client::start(&bench, misbehave(&["spin"])).await;
     let mut client = Client::start(&bench, Image::new(SAMPLE, &[]).request()).await;
     assert_eq!(client.call("calculate", json!({"expression": "1 + 1"})).await, "2");
-    let begun = Instant::now();
-    tokio::time::timeout(PATIENCE, busy.lease.release()).await.unwrap();
     // A guest that did not give way would hold this up for ever.
-    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    tokio::time::timeout(PATIENCE, busy.lease.release()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -242,10 +242,7 @@ impl Upstream {
                 upstream.opened = Instant::now();
             }
             Err(error) => {
-                // What is away has no last words, and whoever wants it says so.
-                if !matches!(error, UpstreamError::Broken { reason: Closed::Away(_), .. }) {
-                    upstream.log_last_words(&error).await;
-                }
+                upstream.log_last_words(&error).await;
                 return Err(error);
             }
         }
@@ -322,8 +319,12 @@ impl Upstream {
         Arc::clone(&self.doubts).try_acquire_owned().ok()
     }
 
-    /// Logs why the server cannot be used any more, with the last lines of its standard error.
+    /// Logs why the server cannot be used any more, with the last lines of its standard error. One that is away has none, and
+    /// whoever wants it says so: it may be asked for again and again.
     pub(crate) async fn log_last_words(&self, error: &UpstreamError) {
+        if matches!(error, UpstreamError::Broken { reason: Closed::Away(_), .. }) {
+            return;
+        }
         // Standard error is read by another task, which may be a little behind.
         tokio::time::sleep(LAST_WORDS).await;
         let stderr = self.stderr.as_ref().map(StderrTail::lines).unwrap_or_default().join("\n");

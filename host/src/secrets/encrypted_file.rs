@@ -23,7 +23,7 @@ use key::Key;
 /// The word in `--secrets`.
 pub const ENCRYPTED_FILE: &str = "encrypted-file";
 /// The file of secrets.
-pub(crate) const SECRETS: &str = "secrets.age";
+pub(super) const SECRETS: &str = "secrets.age";
 /// The largest file that is read or written, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 

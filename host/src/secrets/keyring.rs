@@ -22,7 +22,7 @@ pub const KEYRING: &str = "keyring";
 /// The service under which entries are kept; the user is the secret's name.
 const SERVICE: &str = "docker-mcp";
 /// The file of names.
-pub(crate) const NAMES: &str = "keyring-names";
+pub(super) const NAMES: &str = "keyring-names";
 /// The largest file of names, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// How long a keyring may take. It may ask the user to unlock it.

@@ -123,3 +123,12 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+/// Which of this program's own stores are in use in its directory, for people. None is opened: that may ask the user.
+pub(crate) fn kept_in(directory: &Path) -> Vec<&'static str> {
+    let stores = [
+        (super::keyring::NAMES, "the keyring"),
+        (super::encrypted_file::SECRETS, "the encrypted file `~/.docker/mcp/secrets/secrets.age`"),
+    ];
+    stores.map(|(file, name)| directory.join(file).exists().then_some(name)).into_iter().flatten().collect()
+}

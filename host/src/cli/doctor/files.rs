@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Finding, Place};
 use crate::catalog::{Catalog, configuration};
-use crate::secrets::{encrypted_file, keyring};
+use crate::secrets::own_stores;
 
 /// The part of the Docker configuration that names programs.
 #[derive(Deserialize)]
@@ -67,14 +67,9 @@ pub(super) fn docker_configuration(place: &Place) -> Vec<Finding> {
 /// The stores that secrets come from unless `--secrets` says otherwise. None is opened: that may ask the user.
 pub(super) fn secret_store(place: &Place) -> Finding {
     const CHECK: &str = "secrets";
-    let own = place.home.as_ref().map(|home| home.join(".docker/mcp/secrets"));
-    let has = |name: &str| own.as_ref().is_some_and(|own| is_there(&own.join(name)));
-    let stores = [
-        (place.program("docker-credential-desktop").is_some(), "Docker Desktop (`docker-credential-desktop`)"),
-        (has(keyring::NAMES), "the keyring"),
-        (has(encrypted_file::SECRETS), "the encrypted file `~/.docker/mcp/secrets/secrets.age`"),
-    ];
-    let there: Vec<&str> = stores.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+    let desktop = place.program("docker-credential-desktop").map(|_| "Docker Desktop (`docker-credential-desktop`)");
+    let own = place.home.as_ref().map(|home| own_stores::kept_in(&home.join(".docker/mcp/secrets")));
+    let there: Vec<&str> = desktop.into_iter().chain(own.into_iter().flatten()).collect();
     match there.is_empty() {
         false => Finding::ok(CHECK, format!("looked for in {}", there.join(", then in "))),
         true => {

@@ -71,7 +71,7 @@ impl Subject {
                 return Ok(());
             }
             let ended = watch::ended(&mut self.followed, REASON).await;
-            if matches!(self.followed.now(), Sight::Gone) {
+            if ended.is_none() && matches!(self.followed.now(), Sight::Gone) {
                 tail.push("the pod was deleted");
                 return Ok(());
             }
